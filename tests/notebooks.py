@@ -1,0 +1,75 @@
+"""The course's notebooks, and the exercises in them, as the tests read them."""
+
+import ast
+import importlib.util
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+ROOT = Path(__file__).resolve().parent.parent
+PATHS = sorted(ROOT.glob("[0-9][0-9]_*.ipynb"))
+HEADING = re.compile(r"^### Exercise (\d\d\.\d) · (.+?)  \((\d+) min\)$", re.MULTILINE)
+
+
+def read(path: Path) -> NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One exercise of a notebook: three cells, the task, the starter with its check, hint and solution."""
+
+    path: Path
+    number: str
+    task: NotebookNode
+    starter: NotebookNode
+    answers: NotebookNode
+
+    @property
+    def check_line(self) -> str:
+        return self.starter.source.strip().splitlines()[-1]
+
+    @property
+    def solution(self) -> str:
+        details = self.answers.source.split("<summary>Solution</summary>")[1]
+        return re.search(r"```python\n(.*?)\n```", details, re.DOTALL)[1]
+
+
+def exercises(path: Path) -> list[Exercise]:
+    """Return the exercises of a notebook, in its order."""
+    cells = read(path).cells
+    return [
+        Exercise(path, HEADING.findall(cell.source)[-1][0], cell, *cells[index + 1 : index + 3])
+        for index, cell in enumerate(cells)
+        if cell.cell_type == "markdown" and HEADING.search(cell.source)
+    ]
+
+
+EXERCISES = [exercise for path in PATHS for exercise in exercises(path)]
+
+
+def namespace(path: Path) -> dict:
+    """Return what a notebook imports and exports: the names that an answer may use."""
+    names: dict = {}
+    for cell in read(path).cells:
+        if cell.cell_type != "code" or cell.source.startswith("# Setup"):
+            continue
+        exported = cell.source.startswith("#| export")
+        for node in ast.parse(cell.source).body:
+            if exported or isinstance(node, ast.Import | ast.ImportFrom):
+                exec(compile(ast.Module([node], []), path.name, "exec"), names)
+    return names
+
+
+def wrong_answers() -> dict[str, list[str]]:
+    """Return {exercise number: sources of plausible wrong answers}, from tests/wrong_answers."""
+    found: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "tests" / "wrong_answers").glob("*.py")):
+        spec = importlib.util.spec_from_file_location(f"wrong_{path.stem}", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        found |= module.WRONG
+    return found

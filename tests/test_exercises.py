@@ -1,0 +1,136 @@
+"""Every exercise: its solution passes, its starter is "not attempted", wrong answers fail with a hint."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+import torch
+
+import exercises
+from tests.notebooks import EXERCISES, namespace, wrong_answers
+
+WRONG = wrong_answers()
+every_exercise = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.number)
+
+
+@pytest.fixture(autouse=True)
+def state_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(exercises, "STATE_FILE", tmp_path / "progress.json")
+    return exercises.STATE_FILE
+
+
+def answer(exercise, source):
+    """Run an answer as the notebook would and return what its check line prints."""
+    names = namespace(exercise.path)
+    graded = {}
+    names["check"] = lambda number, value: graded.update(result=exercises.grade(number, value))
+    exec(source, names)
+    exec(exercise.check_line, names)
+    return graded["result"]
+
+
+@every_exercise
+def test_the_solution_passes(exercise):
+    for _ in range(5):
+        status, message = answer(exercise, exercise.solution)
+        assert status == "solved", message
+
+
+@every_exercise
+def test_the_starter_is_not_attempted(exercise):
+    starter = exercise.starter.source.replace(exercise.check_line, "")
+    assert answer(exercise, starter) == ("not attempted", "not attempted yet")
+
+
+def test_every_exercise_has_two_wrong_answers():
+    assert {exercise.number for exercise in EXERCISES} == WRONG.keys()
+    assert all(len(set(answers)) >= 2 for answers in WRONG.values())
+
+
+@pytest.mark.parametrize(
+    ("exercise", "source"),
+    [pytest.param(e, s, id=f"{e.number}-{k}") for e in EXERCISES for k, s in enumerate(WRONG.get(e.number, []))],
+)
+def test_a_wrong_answer_fails_with_a_hint(exercise, source):
+    for _ in range(5):
+        status, message = answer(exercise, source)
+        assert status == "wrong", source
+        assert message.startswith("not yet: ") and "\n  Hint: " in message
+
+
+@exercises.exercise("99.1", "Double")
+def check_double(double):
+    value = int(torch.randint(1, 100, ()))
+    if double(value) != 2 * value:
+        raise exercises.Wrong(f"double({value}) gave {double(value)}", "add the number to itself")
+
+
+def test_check_prints_and_remembers(capsys, state_file):
+    def stub(x): ...
+
+    exercises.check("99.1", stub)
+    assert not state_file.exists()
+    exercises.check("99.1", lambda x: x + x)
+    assert json.loads(state_file.read_text()) == {"99.1": True}
+    exercises.check("99.1", lambda x: 3 * x)
+    assert json.loads(state_file.read_text()) == {"99.1": False}
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "99.1 · not attempted yet" and printed[1] == "99.1 · right! Double is solved."
+    assert printed[2].startswith("99.1 · not yet: double(") and printed[3] == "  Hint: add the number to itself"
+
+
+def test_check_survives_the_learners_exception(capsys):
+    def broken(x):
+        raise KeyError("oh")
+
+    exercises.check("99.1", broken)
+    assert "not yet: your answer raised KeyError: 'oh'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", [..., (1, ...), [...]])
+def test_dots_are_no_answer(value):
+    assert exercises.grade("99.1", value)[0] == "not attempted"
+
+
+def test_classes_of_dots_are_no_answer():
+    class Stub:
+        def forward(self, x): ...
+
+    class Attempt:
+        def forward(self, x):
+            return x
+
+    assert not exercises.attempted(Stub) and exercises.attempted(Attempt)
+
+
+def test_an_unknown_number_names_the_known_ones():
+    with pytest.raises(ValueError, match=r"no exercise '01.9'; the ones known in this notebook: 01\.1, 01\.2"):
+        exercises.check("01.9", 1)
+
+
+def test_checking_leaves_the_random_states_alone():
+    states = [torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()]
+    exercises.grade("99.1", lambda x: x + x)
+    assert torch.equal(torch.get_rng_state(), states[0]) and random.getstate() == states[1]
+    assert (np.random.get_state()[1] == states[2]).all()
+
+
+@pytest.mark.parametrize("content", ["", "{half", "[1, 2]"])
+def test_a_damaged_state_file_is_begun_anew(capsys, state_file, content):
+    state_file.write_text(content)
+    exercises.check("99.1", lambda x: x + x)
+    assert json.loads(state_file.read_text()) == {"99.1": True}
+
+
+def test_a_state_that_cannot_be_written_does_not_stop_the_lesson(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(exercises, "STATE_FILE", tmp_path / "missing" / "progress.json")
+    exercises.check("99.1", lambda x: x + x)
+    assert "right! Double is solved." in capsys.readouterr().out
+
+
+def test_progress_shows_what_is_solved(capsys, state_file):
+    state_file.write_text('{"01.1": true, "01.2": false}')
+    exercises.progress()
+    line = next(line for line in capsys.readouterr().out.splitlines() if "notebook 01" in line)
+    assert line.startswith("1 of 5") and "✓ 01.1" in line and "· 01.2" in line
