@@ -8,7 +8,6 @@ import importlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import FunctionType
@@ -115,12 +114,10 @@ def _read_state() -> dict[str, bool]:
 def _remember(number: str, solved: bool) -> None:
     """Write the state whole or not at all: to a temporary file that then takes the old one's place."""
     state = _read_state() | {number: solved}
+    temporary = STATE_FILE.with_name(f"{STATE_FILE.name}.{os.getpid()}.tmp")
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", dir=STATE_FILE.parent, suffix=".tmp", delete=False, encoding="utf-8"
-        ) as file:
-            json.dump(state, file, indent=1, sort_keys=True)
-        os.replace(file.name, STATE_FILE)
+        temporary.write_text(json.dumps(state, indent=1, sort_keys=True), encoding="utf-8")
+        os.replace(temporary, STATE_FILE)
     except OSError as error:  # a read-only folder must not stop the lesson
         print(f"  (not remembered: {error})")
 

@@ -16,7 +16,6 @@ import re
 import subprocess
 import symtable
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -206,12 +205,12 @@ def tidy(text: str) -> str:
 def write(path: Path, text: str) -> None:
     """Write ``text`` whole or not at all: to a temporary file that then takes the place of ``path``."""
     path.parent.mkdir(exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8", newline="\n"
-    ) as file:
-        file.write(text)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def export(root: Path, check: bool = False) -> list[str]:

@@ -1,0 +1,121 @@
+# Written by tools/export.py from 00_tensors.ipynb, 01_workflow.ipynb: edit there, not here.
+"""Seeds, the device, a tensor described in one line, weights saved and loaded."""
+
+import contextlib
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+
+
+def describe(tensor: torch.Tensor) -> str:
+    """Return shape, dtype, device and size of a tensor in one line, such as "(2, 3) float32 on cpu, 24 bytes".
+
+    tensor: any shape, dtype and device. Raises TypeError for anything that is not a tensor.
+    """
+    if not isinstance(tensor, torch.Tensor):
+        kind = type(tensor).__name__
+        raise TypeError(
+            f"describe needs a torch.Tensor, got {kind}; convert it first (torch.as_tensor for lists and arrays)"
+        )
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    return f"{tuple(tensor.shape)} {dtype} on {tensor.device}, {tensor.nbytes:,} bytes"
+
+
+def get_device() -> torch.device:
+    """Return the best device of this machine: cuda, else mps, else cpu."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def set_seeds(seed: int = 42) -> None:
+    """Seed Python, NumPy and torch, on the CPU and every accelerator, so that random numbers repeat.
+
+    seed: 0 to 2**32 - 1, the range that all three accept. Raises ValueError outside it.
+    """
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed {seed} is out of range; choose one from 0 to {2**32 - 1}")
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)  # covers the accelerators too
+
+
+def save_whole(content, path):
+    """Write ``content`` with torch.save so that ``path`` holds all of it or what it held before.
+
+    Raises OSError, naming the path, where it cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            torch.save(content, file)
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch.save may report a full disk as a RuntimeError
+        raise OSError(
+            f"cannot write {path}: {error}. Choose a folder that you may write to, with space left."
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def save_model(model, target_dir, model_name):
+    """Save the weights of ``model``, its state dict, as target_dir/model_name and return that path.
+
+    The folder is made where it is missing.  Raises ValueError unless the name ends in .pt or .pth, and OSError where
+    the file cannot be written; a file that was there before is then still whole.
+    """
+    if not str(model_name).endswith((".pt", ".pth")):
+        raise ValueError(f"model_name is {model_name!r}; it must end in .pt or .pth")
+    path = Path(target_dir) / model_name
+    save_whole(model.state_dict(), path)
+    return path
+
+
+def read_weights(path):
+    """Read a state dict, {name: tensor on the CPU}, without ever running code from the file.
+
+    Raises FileNotFoundError, PermissionError, or ValueError where the file is damaged or holds anything but named
+    tensors.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} does not exist; save the weights first, with save_model")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError:
+        raise
+    except Exception:  # a damaged file can make the reader stumble in many ways
+        raise ValueError(
+            f"{path} holds no plain weights: it is damaged, or it holds a pickled object, "
+            "which is refused because loading one can run any code. Save the weights again, with save_model."
+        ) from None
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ValueError(f"{path} holds a {type(state).__name__}, not named tensors; save it with save_model")
+    return state
+
+
+def load_model(model, path):
+    """Load the weights at ``path`` into ``model``, on the device where it is, and return it.
+
+    Raises FileNotFoundError, or ValueError where the file holds no plain weights or those of another architecture;
+    the model is then unchanged.
+    """
+    state, expected = read_weights(path), model.state_dict()
+    shapes, wanted = ({name: tuple(value.shape) for name, value in d.items()} for d in (state, expected))
+    names = sorted(shapes.keys() | wanted.keys(), key=str)
+    differing = [name for name in names if shapes.get(name) != wanted.get(name)]
+    if differing:
+        name = differing[0]
+        raise ValueError(
+            f"{path} holds the weights of another model: {len(differing)} entries differ, first {name!r}, "
+            f"which is {shapes.get(name, 'missing')} in the file and {wanted.get(name, 'missing')} in the model"
+        )
+    model.load_state_dict(state)
+    return model

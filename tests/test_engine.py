@@ -1,0 +1,223 @@
+"""The engine against a loop written by hand, and its errors."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from going_modular import engine
+
+
+def data(n=10, features=4, classes=3, batch_size=4):
+    generator = torch.Generator().manual_seed(0)
+    X, y = torch.randn(n, features, generator=generator), torch.randint(classes, (n,), generator=generator)
+    return DataLoader(TensorDataset(X, y), batch_size=batch_size), X, y
+
+
+def network(outputs=3):
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, outputs))
+
+
+@pytest.mark.parametrize("n", [8, 10])  # 10: the last of the batches of 4 is short
+def test_train_equals_a_hand_written_loop(n):
+    loader, X, y = data(n)
+    batches = list(loader)  # a DataLoader draws from the random state that the dropout uses too
+    loss_fn, by_hand = nn.CrossEntropyLoss(), network()
+    model = copy.deepcopy(by_hand)
+    optimizer = torch.optim.AdamW(by_hand.parameters(), lr=0.01)
+    torch.manual_seed(2)
+    expected = {key: [] for key in ("train_loss", "train_acc", "test_loss", "test_acc")}
+    for _ in range(3):
+        by_hand.train()
+        loss_sum = right = 0
+        for X_batch, y_batch in batches:
+            logits = by_hand(X_batch)
+            loss = loss_fn(logits, y_batch)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            loss_sum += loss.item() * len(y_batch)
+            right += (logits.argmax(dim=1) == y_batch).sum().item()
+        by_hand.eval()
+        with torch.no_grad():
+            logits = by_hand(X)
+        values = loss_sum / n, right / n, loss_fn(logits, y).item(), (logits.argmax(dim=1) == y).sum().item() / n
+        for key, value in zip(expected, values, strict=True):
+            expected[key].append(value)
+
+    torch.manual_seed(2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    results = engine.train(model, batches, batches, optimizer, loss_fn, 3, "cpu")
+    assert list(results) == list(expected)
+    for key, values in expected.items():
+        assert results[key] == pytest.approx(values, abs=1e-6), key
+    for mine, theirs in zip(model.state_dict().values(), by_hand.state_dict().values(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_the_well_known_keyword_arguments():
+    loader, *_ = data()
+    model = network()
+    results = engine.train(
+        model=model,
+        train_dataloader=loader,
+        test_dataloader=loader,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+        loss_fn=nn.CrossEntropyLoss(),
+        epochs=2,
+        device=torch.device("cpu"),
+    )
+    assert all(len(values) == 2 for values in results.values())
+
+
+def test_an_average_of_batch_means_would_be_wrong():
+    model, loss_fn = nn.Linear(1, 1), nn.L1Loss()
+    X = torch.arange(10.0).reshape(10, 1) ** 2
+    batches = list(zip(X.split(4), torch.zeros(10, 1).split(4), strict=True))
+    with torch.no_grad():
+        naive = sum(loss_fn(model(X), y).item() for X, y in batches) / len(batches)
+        exact = loss_fn(model(X), torch.zeros(10, 1)).item()
+    loss, _ = engine.test_step(model, batches, loss_fn, "cpu")
+    assert loss == pytest.approx(exact, rel=1e-6) and abs(naive - exact) > 0.01 * exact
+
+
+@pytest.mark.parametrize("shape", [(10, 1), (10,)])
+def test_accuracy_of_one_logit(shape):
+    logits, labels = torch.randn(shape), torch.randint(2, (10,)).float()
+    expected = ((logits.flatten() > 0).float() == labels).float().mean()
+    torch.testing.assert_close(engine.accuracy(logits, labels), expected)
+    torch.testing.assert_close(engine.accuracy(logits, labels.reshape(shape)), expected)
+
+
+def test_a_model_is_left_in_the_modes_where_it_was_found():
+    loader, *_ = data()
+    model = network().train()
+    model[1].eval()  # a frozen BatchNorm
+    engine.train(model, loader, loader, torch.optim.SGD(model.parameters()), nn.CrossEntropyLoss(), 1, "cpu")
+    assert [module.training for module in model.modules()] == [True, True, False, True, True, True]
+
+
+def test_modes_are_put_back_after_an_error_too():
+    model = network().eval()
+    with pytest.raises(ValueError, match="no batches"):
+        engine.train_step(model, [], nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters()), "cpu")
+    with pytest.raises(RuntimeError):
+        engine.train_step(
+            model,
+            [(torch.ones(2, 5), torch.zeros(2).long())],
+            nn.CrossEntropyLoss(),
+            torch.optim.SGD(model.parameters()),
+            "cpu",
+        )
+    assert not any(module.training for module in model.modules())
+
+
+def test_the_scheduler_steps_once_a_batch():
+    loader, *_ = data()
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=6)
+    engine.train(model, loader, loader, optimizer, nn.CrossEntropyLoss(), 2, "cpu", scheduler=scheduler)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-7)  # 2 epochs of 3 batches
+
+
+def test_a_metric_of_ones_own_names_its_columns():
+    def spread(outputs, targets):
+        return outputs.std()
+
+    loader, *_ = data()
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters())
+    row = next(engine.train_epochs(model, loader, loader, optimizer, nn.CrossEntropyLoss(), 1, "cpu", metric=spread))
+    assert list(row) == ["epoch", "train_loss", "train_spread", "test_loss", "test_spread"]
+
+
+def test_nan_stops_the_training_says_where_and_keeps_the_last_good_weights():
+    loader, X, y = data()
+    X_bad = X.clone()
+    X_bad[5] = math.nan
+    model, good_epochs = network(), []
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+
+    class Loader:
+        """Good in the first epoch, with a NaN in the second batch of the next."""
+
+        epoch = 0
+
+        def __iter__(self):
+            self.epoch += 1
+            yield from zip((X if self.epoch == 1 else X_bad).split(4), y.split(4), strict=True)
+
+    rows = engine.train_epochs(model, Loader(), loader, optimizer, nn.CrossEntropyLoss(), 5, "cpu")
+    good_epochs.append(next(rows))
+    good = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+    with pytest.raises(
+        FloatingPointError, match=r"epoch 2: NaN or infinity at step 2 of 3 \(its loss: nan\).*learning rate"
+    ):
+        next(rows)
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in good[0].items())
+    assert optimizer.state_dict()["state"][0]["exp_avg"].equal(good[1]["state"][0]["exp_avg"])
+    assert math.isfinite(engine.test_step(model, loader, nn.CrossEntropyLoss(), "cpu")[0])
+
+
+@pytest.mark.parametrize("label", [3, 7, -1])
+def test_labels_outside_the_classes(label):
+    model = network()
+    batches = [(torch.randn(4, 4), torch.tensor([0, 1, 2, label]))]
+    with pytest.raises(
+        ValueError, match=rf"label {label} does not fit a model with 3 outputs, whose labels are 0 to 2"
+    ):
+        engine.train_step(model, batches, nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters()), "cpu")
+    with pytest.raises(ValueError, match="does not fit a model"):
+        engine.test_step(model, batches, nn.CrossEntropyLoss(), "cpu")
+
+
+def test_the_label_that_pytorch_ignores_is_allowed():
+    batches = [(torch.randn(4, 4), torch.tensor([0, 1, 2, -100]))]
+    assert math.isfinite(engine.test_step(network(), batches, nn.CrossEntropyLoss(), "cpu")[0])
+    with pytest.raises(ValueError, match="label -1 does not fit"):
+        engine.test_step(network(), [(torch.randn(2, 4), torch.tensor([-100, -1]))], nn.CrossEntropyLoss(), "cpu")
+
+
+def test_whole_numbers_to_predict_are_no_class_labels():
+    batches = [(torch.randn(4, 4), torch.tensor([[7, 9, -3]] * 4))]
+    assert math.isfinite(engine.test_step(network(), batches, nn.L1Loss(), "cpu", metric=nn.L1Loss())[0])
+
+
+def test_a_last_step_that_breaks_the_parameters_is_noticed_in_its_epoch():
+    model = nn.Linear(1, 1)
+    before = copy.deepcopy(model.state_dict())
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e38)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.5)
+    batches = [(torch.full((2, 1), 1e3), torch.zeros(2, 1))]
+    with pytest.raises(FloatingPointError, match="step 1 of 1"):
+        engine.train_step(model, batches, nn.MSELoss(), optimizer, "cpu", scheduler=scheduler, metric=nn.L1Loss())
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
+    assert scheduler.last_epoch == 0 and optimizer.param_groups[0]["lr"] == 1e38
+
+
+def test_an_empty_or_used_up_dataloader():
+    loader, X, y = data()
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters())
+    with pytest.raises(ValueError, match="gave no batches"):
+        engine.train(model, [], loader, optimizer, nn.CrossEntropyLoss(), 1, "cpu")
+    with pytest.raises(ValueError, match="used up"):
+        engine.train(model, iter([(X, y)]), loader, optimizer, nn.CrossEntropyLoss(), 2, "cpu")
+    with pytest.raises(ValueError, match="gave no batches"):
+        engine.test_step(model, [], nn.CrossEntropyLoss(), "cpu")
+
+
+def test_a_model_on_another_device_than_asked():
+    model = network().to("meta")  # a device every machine has, with shapes but no numbers
+    with pytest.raises(ValueError, match=r"the model is on meta but device is cpu: call model.to\('cpu'\)"):
+        engine.test_step(model, data()[0], nn.CrossEntropyLoss(), "cpu")
+
+
+def test_no_epochs():
+    with pytest.raises(ValueError, match="epochs is 0"):
+        engine.train(network(), [], [], None, nn.CrossEntropyLoss(), 0, "cpu")

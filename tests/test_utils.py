@@ -1,0 +1,107 @@
+"""Tests of what 00_tensors.ipynb exports."""
+
+import random
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+from going_modular.plots import plot_grids
+from going_modular.utils import describe, get_device, set_seeds
+
+
+def draws() -> tuple[float, float, torch.Tensor, torch.Tensor]:
+    on_device = torch.rand(3, device=get_device()).cpu()
+    return random.random(), float(np.random.rand()), torch.rand(3), on_device
+
+
+def test_set_seeds_reproduces_python_numpy_and_torch():
+    set_seeds(7)
+    first = draws()
+    set_seeds(7)
+    second = draws()
+    set_seeds(8)
+    other = draws()
+    assert first[:2] == second[:2] and torch.equal(first[2], second[2]) and torch.equal(first[3], second[3])
+    assert all(a != b for a, b in zip(first[:2], other[:2], strict=True))
+    assert not torch.equal(first[2], other[2]) and not torch.equal(first[3], other[3])
+
+
+def test_set_seeds_defaults_to_42():
+    set_seeds()
+    first = torch.rand(3)
+    set_seeds(42)
+    assert torch.equal(first, torch.rand(3))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_set_seeds_refuses_what_numpy_cannot_take_and_changes_nothing(seed):
+    set_seeds(1)
+    expected = draws()[:2]
+    set_seeds(1)
+    with pytest.raises(ValueError, match=f"{seed}.*0 to 4294967295"):
+        set_seeds(seed)
+    assert draws()[:2] == expected
+
+
+def test_get_device_is_usable_and_the_best():
+    device = get_device()
+    assert isinstance(device, torch.device)
+    assert torch.ones(2, device=device).sum().item() == 2
+    assert (device.type == "cuda") == torch.cuda.is_available()
+
+
+@pytest.mark.parametrize(
+    ("has_cuda", "has_mps", "expected"),
+    [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_get_device_prefers_cuda_then_mps(monkeypatch, has_cuda, has_mps, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: has_mps)
+    assert get_device().type == expected
+
+
+@pytest.mark.parametrize(
+    ("tensor", "expected"),
+    [
+        (torch.zeros(2, 3), "(2, 3) float32 on cpu, 24 bytes"),
+        (torch.tensor(1), "() int64 on cpu, 8 bytes"),
+        (torch.zeros(4, dtype=torch.bool), "(4,) bool on cpu, 4 bytes"),
+        (torch.zeros(0, 5, dtype=torch.bfloat16), "(0, 5) bfloat16 on cpu, 0 bytes"),
+        (torch.zeros(10, 3, 32, 32, dtype=torch.uint8), "(10, 3, 32, 32) uint8 on cpu, 30,720 bytes"),
+        (torch.zeros(2, dtype=torch.float64, device="meta"), "(2,) float64 on meta, 16 bytes"),
+        (torch.zeros(2, requires_grad=True), "(2,) float32 on cpu, 8 bytes"),
+    ],
+)
+def test_describe(tensor, expected):
+    assert describe(tensor) == expected
+
+
+@pytest.mark.parametrize("thing", [[1, 2], np.ones(2), 3.0, None])
+def test_describe_refuses_what_is_no_tensor(thing):
+    with pytest.raises(TypeError, match=f"got {type(thing).__name__}.*torch.as_tensor"):
+        describe(thing)
+
+
+@pytest.fixture
+def no_windows(monkeypatch):
+    monkeypatch.setattr(plt, "show", lambda: None)
+    yield
+    plt.close("all")
+
+
+def test_plot_grids_writes_every_number_and_pales_what_is_repeated(no_windows):
+    column = torch.tensor([[0.0], [10.0]], requires_grad=True)
+    plot_grids({"stretched": column.expand(2, 3), "vector": torch.arange(4), "flags": torch.ones(1, 1) > 0}, title="t")
+    stretched, vector, _ = plt.gcf().axes
+    assert [text.get_text() for text in stretched.texts] == ["0", "0", "0", "10", "10", "10", "dim 1", "dim 0"]
+    assert [text.get_text() for text in vector.texts] == ["0", "1", "2", "3", "dim 0"]
+    shades = np.asarray(stretched.collections[0].get_array()).reshape(2, 3)
+    assert (shades[:, 0] > shades[:, 1]).all() and (shades[:, 1] == shades[:, 2]).all()
+    assert stretched.yaxis_inverted() and plt.gcf().get_suptitle() == "t"
+
+
+def test_plot_grids_refuses_other_numbers_of_axes(no_windows):
+    with pytest.raises(ValueError, match="one or two axes, got {'cube': 3}"):
+        plot_grids({"fine": torch.ones(2), "cube": torch.ones(2, 2, 2)})

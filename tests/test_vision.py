@@ -1,0 +1,270 @@
+"""Lesson 03: the Fashion-MNIST loaders, the CNNs, the figures and ``predict``: references first, then bad input."""
+
+import gzip
+import shutil
+import socket
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, random_split
+from torchvision.datasets import FashionMNIST
+from torchvision.transforms import ToTensor
+
+from going_modular.data_setup import FashionMNISTTensors, create_fashion_mnist_dataloaders, keep_batch
+from going_modular.engine import predict
+from going_modular.model_builder import CNNModel, TinyVGG
+from going_modular.plots import plot_feature_maps, plot_images
+
+ARCHIVES = [name for name, _ in FashionMNIST.resources]
+
+
+def count_parameters(model):
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("the network was asked")
+
+    for name in ("socket", "create_connection", "getaddrinfo"):
+        monkeypatch.setattr(socket, name, refuse)
+
+
+@pytest.fixture(scope="module")
+def pictures(root):
+    return FashionMNISTTensors(root / "data", train=False)
+
+
+@pytest.fixture
+def copy_of_data(root, tmp_path):
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name in ARCHIVES:
+        shutil.copy(root / "data" / "FashionMNIST" / "raw" / name, raw)
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_samples_equal_torchvisions(root, train):
+    reference = FashionMNIST(root / "data", train=train, download=True, transform=ToTensor())
+    ours = FashionMNISTTensors(root / "data", train=train)
+    assert len(ours) == len(reference) == (60_000 if train else 10_000)
+    assert ours.classes == reference.classes
+    assert torch.equal(ours.labels, reference.targets) and torch.equal(ours.images[:, 0], reference.data)
+    for index in [*range(40), -1, len(ours) - 1]:
+        (image, label), (expected, expected_label) = ours[index], reference[index]
+        assert torch.equal(image, expected) and image.dtype == expected.dtype
+        assert label == expected_label and type(label) is int
+
+
+def test_a_batch_equals_its_samples(pictures):
+    indices = [5, 0, 9_999, 5]
+    images, labels = pictures.__getitems__(indices)
+    assert images.shape == (4, 1, 28, 28) and images.dtype == torch.float32 and labels.dtype == torch.int64
+    assert torch.equal(images, torch.stack([pictures[i][0] for i in indices]))
+    assert labels.tolist() == [pictures[i][1] for i in indices]
+    assert pictures.images.dtype == torch.uint8 and pictures.images.max() == 255
+
+
+def test_an_index_too_large_is_an_index_error(pictures):
+    with pytest.raises(IndexError):
+        pictures[10_000]
+
+
+def test_parts_of_the_dataset_load_in_batches_too(pictures):
+    part, _ = random_split(pictures, [10, 9_990])
+    sizes = [(len(X), len(y)) for X, y in DataLoader(part, batch_size=4, collate_fn=keep_batch)]
+    assert sizes == [(4, 4), (4, 4), (2, 2)]
+
+
+def test_dataloaders(root, no_network):
+    train_dataloader, test_dataloader, class_names = create_fashion_mnist_dataloaders(root / "data", batch_size=1_024)
+    assert class_names[0] == "T-shirt/top" and class_names[9] == "Ankle boot" and len(class_names) == 10
+    assert len(train_dataloader) == 59 and len(test_dataloader) == 10
+    first, second = (torch.cat([y for _, y in train_dataloader]) for _ in range(2))
+    assert len(first) == 60_000 and first.bincount().tolist() == [6_000] * 10
+    assert not torch.equal(first, second)  # a new order each epoch
+    labels = torch.cat([y for _, y in test_dataloader])
+    assert torch.equal(labels, test_dataloader.dataset.labels)  # test pictures in their own order
+    X, _ = next(iter(test_dataloader))
+    assert X.shape == (1_024, 1, 28, 28) and X.min() == 0 and X.max() == 1
+
+
+def test_the_seed_alone_decides_the_order(root):
+    def order(seed):
+        torch.rand(3)  # a draw from the global generator changes nothing
+        return next(iter(create_fashion_mnist_dataloaders(root / "data", batch_size=256, seed=seed)[0]))[1]
+
+    assert torch.equal(order(1), order(1)) and not torch.equal(order(1), order(2))
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_a_missing_archive_is_named(copy_of_data, no_network, name):
+    (copy_of_data / "FashionMNIST" / "raw" / name).unlink()
+    with pytest.raises(FileNotFoundError, match=rf"{name} is missing. .*git checkout -- data/FashionMNIST"):
+        create_fashion_mnist_dataloaders(copy_of_data)
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+@pytest.mark.parametrize("damage", ["empty", "truncated", "one byte", "another archive"])
+def test_a_damaged_archive_is_named(copy_of_data, no_network, name, damage):
+    path = copy_of_data / "FashionMNIST" / "raw" / name
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(
+        {
+            "empty": b"",
+            "truncated": content[:middle],
+            "one byte": content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
+            "another archive": gzip.compress(b"other"),
+        }[damage]
+    )
+    with pytest.raises(ValueError, match=rf"{name} is damaged: .*git checkout -- data/FashionMNIST"):
+        create_fashion_mnist_dataloaders(copy_of_data)
+    path.write_bytes(content)  # once restored, the next try works: nothing half unpacked is in its way
+    assert len(FashionMNISTTensors(copy_of_data, train=name.startswith("train"))) in (60_000, 10_000)
+    assert sorted(p.name for p in path.parent.iterdir()) == sorted(ARCHIVES)
+
+
+def test_what_torchvision_left_half_unpacked_does_no_harm(copy_of_data, no_network):
+    for name in ARCHIVES:
+        (copy_of_data / "FashionMNIST" / "raw" / name.removesuffix(".gz")).write_bytes(b"half")
+    assert len(FashionMNISTTensors(copy_of_data, train=False)) == 10_000
+
+
+def test_tiny_vgg_parameters():
+    assert count_parameters(TinyVGG(1, 10, 10, image_size=28)) == 4_440
+    known = TinyVGG(3, 10, 3)  # the widely used version: 64 × 64 pixels, a classifier from hidden_units * 13 * 13
+    assert known.classifier[1].in_features == 10 * 13 * 13
+    assert count_parameters(known) == (3 * 9 + 1) * 10 + 3 * (10 * 9 + 1) * 10 + (1690 + 1) * 3
+
+
+@pytest.mark.parametrize("image_size", [16, 17, 28, 31, 32, 64])
+def test_tiny_vgg_sizes(image_size):
+    logits = TinyVGG(3, 4, 7, image_size=image_size)(torch.rand(2, 3, image_size, image_size))
+    assert logits.shape == (2, 7)
+
+
+@pytest.mark.parametrize("image_size", [-1, 0, 4, 15])
+def test_tiny_vgg_too_small(image_size):
+    with pytest.raises(ValueError, match=rf"image_size {image_size} is too small .* 16"):
+        TinyVGG(1, 10, 10, image_size=image_size)
+
+
+def test_cnn_model_parameters():
+    model = CNNModel()
+    first = 16 * 9 + 2 * 16  # one convolution and its batch norm
+    stages = sum(9 * o * (i + o) + 4 * o for i, o in ((16, 32), (32, 64)))
+    assert count_parameters(model) == first + stages + 64 * 3 * 3 * 10 + 10 == 75_450
+    assert [
+        tuple(stage(torch.rand(1, i, 8, 8)).shape) for stage, i in zip(model.features, (1, 16, 32), strict=True)
+    ] == [
+        (1, 16, 4, 4),
+        (1, 32, 4, 4),
+        (1, 64, 4, 4),
+    ]
+
+
+@pytest.mark.parametrize("image_size", [8, 9, 28, 33, 64])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_cnn_model_sizes(image_size, channels):
+    model = CNNModel(channels, 5, image_size=image_size).eval()
+    assert model(torch.rand(2, channels, image_size, image_size)).shape == (2, 5)
+
+
+@pytest.mark.parametrize(("image_size", "widths"), [(7, (16, 32, 64)), (0, (4,)), (28, ()), (-8, (4, 4, 4))])
+def test_cnn_model_too_small(image_size, widths):
+    with pytest.raises(ValueError, match=rf"image_size {image_size}"):
+        CNNModel(widths=widths, image_size=image_size)
+
+
+@pytest.mark.parametrize("build", [lambda: CNNModel(), lambda: TinyVGG(1, 4, 10, image_size=28)], ids=["cnn", "vgg"])
+@pytest.mark.parametrize("shape", [(2, 1, 32, 32), (2, 3, 28, 28), (1, 28, 28), (28, 28), (2, 1, 28, 27)])
+def test_images_of_another_shape_are_refused(build, shape):
+    with pytest.raises(ValueError) as caught:
+        build()(torch.zeros(shape))
+    assert "(B, 1, 28, 28)" in str(caught.value) and str(tuple(shape)) in str(caught.value)
+
+
+def test_cnn_model_learns_in_channels_last_as_in_any_layout():
+    torch.manual_seed(0)
+    models = [CNNModel(dropout=0.0) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    models[1].to(memory_format=torch.channels_last)
+    X, y = torch.rand(8, 1, 28, 28), torch.arange(8)
+    for model in models:
+        F.cross_entropy(model(X), y).backward()
+    for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_predict_restores_every_mode(training):
+    model = CNNModel().train(training)
+    model.features[1].train(not training)  # a part in another mode than the rest
+    modes = [module.training for module in model.modules()]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    batches = [(torch.rand(3, 1, 28, 28), torch.tensor([1, 2, 3])), (torch.rand(2, 1, 28, 28), torch.tensor([4, 5]))]
+    logits, labels = predict(model, batches, "cpu")
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert logits.shape == (5, 10) and labels.tolist() == [1, 2, 3, 4, 5]
+    torch.testing.assert_close(logits, model.eval()(torch.cat([X for X, _ in batches])))
+    assert not logits.requires_grad and not logits.is_inference()
+
+
+def test_predict_restores_the_mode_after_an_error():
+    model = CNNModel().train()
+    with pytest.raises(ValueError, match="this model takes images"):
+        predict(model, [(torch.rand(2, 1, 5, 5), torch.zeros(2))], "cpu")
+    assert model.training
+
+
+def test_predict_with_bad_input():
+    with pytest.raises(ValueError, match="no batches"):
+        predict(nn.Linear(2, 2), [], "cpu")
+    with pytest.raises(ValueError, match="call model.to"):
+        predict(nn.Linear(2, 2, device="meta"), [(torch.rand(1, 2), torch.zeros(1))], "cpu")
+
+
+@pytest.mark.parametrize("images", [torch.rand(3, 1, 28, 28), torch.randint(256, (5, 3, 8, 9), dtype=torch.uint8)])
+def test_plot_images(images):
+    figure = plot_images(images, [f"picture\n{k}" for k in range(len(images))], title="a title", columns=2)
+    drawn = [ax for ax in figure.axes if ax.images]
+    assert len(drawn) == len(images) and drawn[0].get_title() == "picture\n0"
+    assert figure.get_suptitle() == "a title"
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (3, 28, 28), (2, 4, 8, 8), (0, 1, 8, 8)])
+def test_plot_images_of_another_shape(shape):
+    with pytest.raises(ValueError, match=r"images must be \(N, C, H, W\)"):
+        plot_images(torch.zeros(shape))
+
+
+def test_plot_feature_maps():
+    maps = torch.randn(5, 6, 6, requires_grad=True)
+    figure = plot_feature_maps(maps, title="a title", columns=3)
+    drawn = [ax for ax in figure.axes if ax.images]
+    assert [ax.get_title() for ax in drawn] == ["0", "1", "2", "3", "4"]
+    low, high = drawn[0].images[0].get_clim()
+    assert -low == high == pytest.approx(maps.abs().max().item())
+    plot_feature_maps(torch.zeros(2, 3, 3), labels=["a", "b"])  # nothing but zeros: drawn all the same
+
+
+def test_plots_with_bad_input():
+    with pytest.raises(ValueError, match=r"maps must be \(C, H, W\)"):
+        plot_feature_maps(torch.zeros(1, 2, 3, 3))
+    with pytest.raises(ValueError, match="2 maps but 1 labels"):
+        plot_feature_maps(torch.zeros(2, 3, 3), labels=["a"])
+    with pytest.raises(ValueError, match="2 images but 3 labels"):
+        plot_images(torch.zeros(2, 1, 3, 3), ["a", "b", "c"])
