@@ -1,4 +1,5 @@
-# Written by tools/export.py from 01_workflow.ipynb, 02_classification.ipynb, 03_computer_vision.ipynb: edit there, not here.
+# Written by tools/export.py from 01_workflow.ipynb, 02_classification.ipynb, 03_computer_vision.ipynb: edit there, not
+# here.
 """The models of the course, from a straight line to a convolutional network."""
 
 from itertools import pairwise

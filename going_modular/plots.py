@@ -1,4 +1,5 @@
-# Written by tools/export.py from 00_tensors.ipynb, 01_workflow.ipynb, 02_classification.ipynb, 03_computer_vision.ipynb: edit there, not here.
+# Written by tools/export.py from 00_tensors.ipynb, 01_workflow.ipynb, 02_classification.ipynb,
+# 03_computer_vision.ipynb: edit there, not here.
 """Every figure that the course draws twice."""
 
 import copy
@@ -160,7 +161,7 @@ def plot_confusion_matrix(matrix, class_names, title=""):
 
 
 def grid_of_axes(count, columns, title, height=1.3):
-    """Return (figure, list of ``count`` axes without ticks), in rows of ``columns``; the places left over stay empty."""
+    """Return (figure, list of ``count`` axes without ticks), in rows of ``columns``; places left over stay empty."""
     columns = min(count, columns)
     rows = -(-count // columns)  # rounded up
     fig, axes = plt.subplots(
@@ -186,7 +187,7 @@ def plot_images(images, labels=None, title="", columns=8):
     fig, axes = grid_of_axes(len(images), columns, title, height=1.15 + 0.15 * lines)
     brightest = 255 if images.dtype == torch.uint8 else 1
     for index, (ax, image) in enumerate(zip(axes, images.detach().cpu(), strict=True)):
-        ax.imshow(image.permute(1, 2, 0), cmap="gray", vmin=0, vmax=brightest)  # (C, H, W) -> (H, W, C)
+        ax.imshow(image.permute(1, 2, 0).numpy(), cmap="gray", vmin=0, vmax=brightest)  # (C, H, W) -> (H, W, C)
         if labels is not None:
             ax.set_title(labels[index], fontsize=8)
     return fig
@@ -206,7 +207,7 @@ def plot_feature_maps(maps, title="", columns=8, *, labels=None):
     limit = maps.abs().max().item() or 1.0
     fig, axes = grid_of_axes(len(maps), columns, title, height=1.35)
     for channel, (ax, grid) in enumerate(zip(axes, maps, strict=True)):
-        drawn = ax.imshow(grid, cmap="RdBu_r", vmin=-limit, vmax=limit)
+        drawn = ax.imshow(grid.numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
         ax.set_title(channel if labels is None else labels[channel], fontsize=8)
     fig.colorbar(drawn, ax=fig.axes, label="activation", shrink=0.9)
     return fig

@@ -16,6 +16,7 @@ import re
 import subprocess
 import symtable
 import sys
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,10 +156,10 @@ def build(root: Path) -> dict[str, str]:
         parts = [(cell, tree) for cell, tree in exported if cell.module == module]
         if parts:
             sources = ", ".join(dict.fromkeys(cell.notebook for cell, _ in parts))
-            head = f'{MARK} from {sources}: edit there, not here.\n"""{summary}"""'
+            head = textwrap.fill(f"{MARK} from {sources}: edit there, not here.", 120, subsequent_indent="# ")
             bodies = [body_of(cell, tree) for cell, tree in parts]
             imported = import_lines([cell for cell, _ in parts], owner, imports)
-            files[f"{module}.py"] = tidy("\n\n\n".join([head, imported, *bodies]) + "\n")
+            files[f"{module}.py"] = tidy("\n\n\n".join([f'{head}\n"""{summary}"""', imported, *bodies]) + "\n")
     listing = "\n".join(f"{name[:-3]}: {MODULES[name[:-3]]}" for name in files)
     files["__init__.py"] = (
         f'{MARK}: edit there, not here.\n"""The library that the notebooks export.\n\n{listing}\n"""\n'
