@@ -56,7 +56,7 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path, monkeypatch):
 def test_whatever_fails_no_temporary_file_stays(tmp_path):
     model = nn.Linear(1, 1)
     model.state_dict = lambda: {"weight": lambda: None}  # what cannot be pickled
-    with pytest.raises(Exception, match="pickle"):
+    with pytest.raises(Exception, match="local object"):  # Python 3.11 and 3.13 word it differently around this
         save_model(model, tmp_path, "line.pth")
     assert list(tmp_path.iterdir()) == []
 
