@@ -52,6 +52,8 @@ def check_labels(labels, outputs):
     num_classes = outputs.shape[1] if outputs.ndim == labels.ndim + 1 else 1
     if labels.is_floating_point() or num_classes == 1:
         return  # no class labels: numbers to predict, or one logit
+    if labels.numel() == 0 or (labels.min() >= 0 and labels.max() < num_classes):
+        return  # the usual case, in two quick looks
     wrong = labels[((labels < 0) | (labels >= num_classes)) & (labels != -100)]  # -100: PyTorch's "no label"
     if len(wrong):
         raise ValueError(
