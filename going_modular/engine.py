@@ -135,16 +135,27 @@ def test_step(model, dataloader, loss_fn, device, *, metric=accuracy):
 
 
 def train_epochs(
-    model, train_dataloader, test_dataloader, optimizer, loss_fn, epochs, device, *, scheduler=None, metric=accuracy
+    model,
+    train_dataloader,
+    test_dataloader,
+    optimizer,
+    loss_fn,
+    epochs,
+    device,
+    *,
+    scheduler=None,
+    metric=accuracy,
+    first_epoch=1,
 ):
     """Train, and after every epoch yield a row: {"epoch": 1.., "train_loss", "train_acc", "test_loss", "test_acc"}.
 
-    With another metric its ``__name__`` stands in place of "acc".  Errors as for ``train_step``, with the epoch.
+    With another metric its ``__name__`` stands in place of "acc".  first_epoch: where an interrupted training goes on.
+    Errors as for ``train_step``, with the epoch.
     """
     if epochs < 1:
         raise ValueError(f"epochs is {epochs}; train for at least 1")
     name = "acc" if metric is accuracy else getattr(metric, "__name__", type(metric).__name__)
-    for epoch in range(1, epochs + 1):
+    for epoch in range(first_epoch, epochs + 1):
         try:
             train_loss, train_score = train_step(
                 model, train_dataloader, loss_fn, optimizer, device, scheduler=scheduler, metric=metric

@@ -101,14 +101,9 @@ def read_weights(path):
     return state
 
 
-def load_model(model, path):
-    """Load the weights at ``path`` into ``model``, on the device where it is, and return it.
-
-    Raises FileNotFoundError, or ValueError where the file holds no plain weights or those of another architecture;
-    the model is then unchanged.
-    """
-    state, expected = read_weights(path), model.state_dict()
-    shapes, wanted = ({name: tuple(value.shape) for name, value in d.items()} for d in (state, expected))
+def check_fit(state, model, path):
+    """Raise ValueError, naming the file at ``path``, unless the state dict has the model's names and shapes."""
+    shapes, wanted = ({name: tuple(value.shape) for name, value in d.items()} for d in (state, model.state_dict()))
     names = sorted(shapes.keys() | wanted.keys(), key=str)
     differing = [name for name in names if shapes.get(name) != wanted.get(name)]
     if differing:
@@ -117,5 +112,15 @@ def load_model(model, path):
             f"{path} holds the weights of another model: {len(differing)} entries differ, first {name!r}, "
             f"which is {shapes.get(name, 'missing')} in the file and {wanted.get(name, 'missing')} in the model"
         )
+
+
+def load_model(model, path):
+    """Load the weights at ``path`` into ``model``, on the device where it is, and return it.
+
+    Raises FileNotFoundError, or ValueError where the file holds no plain weights or those of another architecture;
+    the model is then unchanged.
+    """
+    state = read_weights(path)
+    check_fit(state, model, path)
     model.load_state_dict(state)
     return model

@@ -43,6 +43,13 @@ def test_one_module_from_two_notebooks(tmp_path):
     assert "00_lesson.ipynb, 01_lesson.ipynb" in files["utils.py"] and "import" not in files["utils.py"].split('"""')[2]
 
 
+def test_a_main_guard_goes_to_the_end_of_its_module(tmp_path):
+    guard = f"#| export utils\n{export.MAIN_GUARD}\n    sys.exit(main())"
+    cells = ["import sys", guard, f"#| export utils\ndef main():\n    {DOC}"]
+    text = export.build(course(tmp_path, cells))["utils.py"]
+    assert text.endswith(f"\n\n\n{export.MAIN_GUARD}\n    sys.exit(main())\n") and "import sys" in text
+
+
 @pytest.mark.parametrize(
     ("cells", "message"),
     [
@@ -58,6 +65,8 @@ def test_one_module_from_two_notebooks(tmp_path):
         (["#| export nowhere\nA = 1"], "cell 1: 'nowhere' is no module"),
         (["#| export\nA = 1"], "cell 1: '' is no module"),
         (["#| export utils\nprint('hello')"], "cell 1: line 2 defines nothing"),
+        (['#| export utils\nif __name__ == "__main__":\n    main()'], "a command's cell begins if __name__"),
+        ([f"#| export utils\n{export.MAIN_GUARD}\n    pass\nprint('hello')"], "cell 1: line 2 defines nothing"),
         (["x = 1", f"#| export utils\ndef a():\n    {DOC}\n    return x"], "cell 2: x is neither imported"),
         (
             [f"#| export engine\ndef a():\n    {DOC}", f"#| export utils\ndef b():\n    {DOC}\n    a()"],

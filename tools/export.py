@@ -24,6 +24,7 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
 MARK = "# Written by tools/export.py"
+MAIN_GUARD = 'if __name__ == "__main__" and "__file__" in globals():'  # a notebook is "__main__" too, but has no file
 # In the order of dependence: a module may import from those above it, so that no two can ever import each other.
 MODULES = {
     "utils": "Seeds, the device, a tensor described in one line, weights saved and loaded.",
@@ -85,12 +86,19 @@ def parse(cell: Cell) -> ast.Module:
             raise cell.refuse("a magic or shell command cannot be exported; move it to a cell of its own") from None
         raise cell.refuse(f"syntax error in line {error.lineno}: {error.msg}") from None
     for node in tree.body:
-        if not isinstance(node, ast.Import | ast.ImportFrom) and not names_defined(node):
-            raise cell.refuse(f"line {node.lineno} defines nothing; an exported cell holds only definitions")
+        if not (isinstance(node, ast.Import | ast.ImportFrom) or names_defined(node) or is_main_guard(cell)):
+            hint = f"; a command's cell begins {MAIN_GUARD}" if "__main__" in cell.source else ""
+            raise cell.refuse(f"line {node.lineno} defines nothing; an exported cell holds only definitions{hint}")
         is_documented = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
         if is_documented and not node.name.startswith("_") and not ast.get_docstring(node):
             raise cell.refuse(f"{node.name} needs a docstring: shapes, units or range, errors, source")
     return tree
+
+
+def is_main_guard(cell: Cell) -> bool:
+    """Tell whether the cell is nothing but a main guard, which goes to its module's end."""
+    lines = cell.source.splitlines()[1:]
+    return lines[:1] == [MAIN_GUARD] and all(line.startswith(" ") for line in lines[1:])
 
 
 def names_defined(node: ast.stmt) -> list[str]:
@@ -155,6 +163,7 @@ def build(root: Path) -> dict[str, str]:
     for module, summary in MODULES.items():
         parts = [(cell, tree) for cell, tree in exported if cell.module == module]
         if parts:
+            parts.sort(key=lambda part: is_main_guard(part[0]))  # stable: only guards move, to the end
             sources = ", ".join(dict.fromkeys(cell.notebook for cell, _ in parts))
             head = textwrap.fill(f"{MARK} from {sources}: edit there, not here.", 120, subsequent_indent="# ")
             bodies = [body_of(cell, tree) for cell, tree in parts]
