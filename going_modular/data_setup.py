@@ -1,14 +1,26 @@
-# Written by tools/export.py from 02_classification.ipynb, 03_computer_vision.ipynb: edit there, not here.
+# Written by tools/export.py from 02_classification.ipynb, 03_computer_vision.ipynb, 04_custom_datasets.ipynb: edit
+# there, not here.
 """Toy data, data sets and the loaders that serve them in batches."""
 
+import contextlib
 import gzip
 import hashlib
 import math
+import os
+import shutil
+import stat
+import warnings
+import zipfile
+import zlib
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.datasets import FashionMNIST
+from torchvision.datasets.folder import IMG_EXTENSIONS
+from torchvision.transforms import v2
 
 
 def make_circles(num_samples=1000, noise=0.03, factor=0.8, seed=42):
@@ -126,3 +138,255 @@ def create_fashion_mnist_dataloaders(root="data", batch_size=128, seed=42):
     train_dataloader = DataLoader(train_data, batch_size, shuffle=True, generator=generator, collate_fn=keep_batch)
     test_dataloader = DataLoader(test_data, batch_size, collate_fn=keep_batch)
     return train_dataloader, test_dataloader, list(train_data.classes)
+
+
+def check_members(archive, members, max_bytes):
+    """Raise ValueError, naming archive and member, unless every member of a zip may be written below one folder.
+
+    members: ``zipfile.ZipInfo`` objects.  max_bytes: the most that they may hold together, unpacked.
+    """
+    for member in members:
+        name = member.orig_filename  # as it is stored; ``filename`` is already adapted to this system
+        parts = name.split("/")
+        kind = stat.S_IFMT(member.external_attr >> 16)  # where the archive comes from Unix; 0 elsewhere
+        if name.startswith("/") or "\\" in name or "\0" in name or ".." in parts or any(p[1:2] == ":" for p in parts):
+            raise ValueError(f"{archive} is refused: its member {name!r} could be written outside the folder")
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise ValueError(f"{archive} is refused: its member {name!r} is a link or a device, not a file or folder")
+    total = sum(member.file_size for member in members)
+    if total > max_bytes:
+        largest = max(members, key=lambda member: member.file_size).orig_filename
+        raise ValueError(
+            f"{archive} is refused: unpacked it has {total:,} bytes, its largest member is {largest!r}; "
+            f"the limit is {max_bytes:,}. Pass a larger max_bytes if you trust it."
+        )
+
+
+def unpack(archive, folder, *, max_bytes=2_000_000_000):
+    """Unpack a zip into ``folder``, whole or not at all, and return the folder's Path; one with content is left alone.
+
+    Raises FileNotFoundError; ValueError, with nothing written, for a file that is no whole zip, and for one with a
+    member that would leave the folder, with a link, or with more than max_bytes; OSError where it cannot be written.
+    """
+    archive, folder = Path(archive), Path(folder)
+    if folder.is_dir() and any(folder.iterdir()):
+        return folder
+    if not archive.is_file():
+        raise FileNotFoundError(f"there is no file {archive}: check the path, and the folder in which you run this")
+    temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            check_members(archive, opened.infolist(), max_bytes)
+            temporary.mkdir(parents=True)
+            opened.extractall(temporary)
+        if folder.is_dir():
+            folder.rmdir()  # it is empty, and not every system would replace it
+        temporary.rename(folder)
+    except OSError as error:
+        if not (folder.is_dir() and any(folder.iterdir())):  # else another process was faster
+            advice = "Choose a folder that you may write to, with space left."
+            raise OSError(f"cannot unpack {archive} into {folder}: {error}. {advice}") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise ValueError(f"{archive} is no zip that can be unpacked: {error}. Fetch it again.") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+MAX_PIXELS = 50_000_000  # the largest picture that read_picture decodes, such as 8,000 by 6,250
+ROTATION_KEYS = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # where a file may say how it was held
+
+
+def to_rgb(image):
+    """Return a decoded PIL image upright and in RGB, 8 bits a channel: transparent parts white, 16 bits scaled to 8."""
+    if image.info.keys() & ROTATION_KEYS:
+        with contextlib.suppress(Exception):  # notes that cannot be read are no reason to lose a picture
+            ImageOps.exif_transpose(image, in_place=True)
+    if image.mode.startswith("I"):  # 0 to 65535; Pillow's own conversion would clip at 255
+        values = np.asarray(image).clip(0, 65_535) / 257
+        image = Image.fromarray(values.round().astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def decode_picture(file, name):
+    """Return the picture in a binary file object as a PIL image in RGB; ``name`` stands in the errors, all ValueError."""
+    try:
+        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+            image = Image.open(file)  # reads only the beginning
+        if image.width * image.height <= MAX_PIXELS:
+            image.load()
+            return to_rgb(image)
+        size = f"{image.width:,} × {image.height:,} pixels"
+    except Image.DecompressionBombError:  # above Pillow's own, higher limit
+        size = "far too many pixels"
+    except UnidentifiedImageError:
+        what = "no picture, whatever its ending says" if file.seek(0, os.SEEK_END) else "empty, 0 bytes"
+        raise ValueError(f"{name} is {what}: replace it, or take it out of the folder") from None
+    except Exception as error:  # a damaged file can make a decoder stumble in many ways
+        raise ValueError(f"{name} cannot be decoded ({error}): fetch it again, or take it out of the folder") from None
+    raise ValueError(f"{name} has {size}, the limit is {MAX_PIXELS:,}: make it smaller first")
+
+
+def read_picture(source):
+    """Return a picture as a PIL image in RGB, upright, decoded; of an animation the first frame.
+
+    source: a path, or a file object opened in binary mode.  Gray, palette, CMYK and 16-bit pictures become RGB with 8
+    bits; what is transparent becomes white.  Raises FileNotFoundError; ValueError, naming the file, where it is empty,
+    no picture, damaged, or of more than MAX_PIXELS.
+    """
+    if hasattr(source, "read"):
+        return decode_picture(source, getattr(source, "name", "the picture"))
+    if not os.path.isfile(source):
+        raise FileNotFoundError(f"there is no picture {source}: check the path, and the folder in which you run this")
+    with open(source, "rb") as file:
+        return decode_picture(file, source)
+
+
+def list_pictures(folder):
+    """Return the paths, sorted, of all pictures in ``folder`` and the folders within; hidden ones are left out.
+
+    Raises FileNotFoundError, or ValueError where there is none.
+    """
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"there is no folder {folder}: check the path, and the folder in which you run this")
+    found = []
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]  # os.walk enters those that are left
+        found += [(parent, name) for name in names if name.lower().endswith(IMG_EXTENSIONS) and name[0] != "."]
+    if not found:
+        raise ValueError(f"{folder} holds no picture, nothing that ends in {', '.join(IMG_EXTENSIONS)}")
+    return [os.path.join(*pair) for pair in sorted(found)]
+
+
+def mix_seeds(*numbers):
+    """Make one seed, an int in 0..2**63 - 1, from several: others give one that has nothing to do with it."""
+    digest = hashlib.sha256(" ".join(map(str, numbers)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+class ImageFolderDataset(Dataset):
+    """Pictures in class folders, such as folder/cat/1.png: an item is (picture, label), a batch of indices their list.
+
+    prepare: from PIL image to what is kept in memory, run once on every picture, now.  transform: run at each access,
+    on what was kept or on the PIL image; it must not change what it gets.  classes, class_to_idx and samples, a list of
+    (path, label), are those of torchvision's ImageFolder.  epoch_seed: where it is set, a batch draws its random
+    numbers (torch's) from it and its first index, so that they do not depend on the process that loads it.
+    Raises FileNotFoundError; ValueError for no class folders, an empty one, or, in prepare, a picture that is broken.
+    """
+
+    def __init__(self, folder, transform=None, *, prepare=None):
+        folder = os.path.expanduser(folder)
+        if not os.path.isdir(folder):
+            raise FileNotFoundError(f"there is no folder {folder}: check the path, and where you run this")
+        self.classes = sorted(f.name for f in os.scandir(folder) if f.is_dir() and not f.name.startswith("."))
+        if not self.classes:
+            raise ValueError(f"{folder} holds no folders: it needs one for each class, such as {folder}/cat")
+        self.class_to_idx = {name: label for label, name in enumerate(self.classes)}
+        places = [(os.path.join(folder, name), label) for name, label in self.class_to_idx.items()]
+        self.samples = [(path, label) for place, label in places for path in list_pictures(place)]
+        self.transform, self.kept, self.epoch_seed = transform, None, None
+        if prepare is not None:
+            self.kept = [prepare(read_picture(path)) for path, _ in self.samples]
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, index):
+        path, label = self.samples[index]
+        picture = read_picture(path) if self.kept is None else self.kept[index]
+        return (picture if self.transform is None else self.transform(picture)), label
+
+    def __getitems__(self, indices):
+        if self.epoch_seed is None:
+            return [self[index] for index in indices]
+        with torch.random.fork_rng(devices=[]):  # the CPU's random state is put back afterward
+            torch.default_generator.manual_seed(mix_seeds(self.epoch_seed, indices[0]))
+            return [self[index] for index in indices]
+
+
+class EpochBatches(Sampler):
+    """Batches of indices, lists of ints, in a new random order each epoch, made from (seed, epoch) alone.
+
+    Beginning an epoch adds 1 to ``epoch``, which begins at 0, and sets dataset.epoch_seed; to go on after epoch k, set
+    ``epoch = k``.  Raises ValueError for a batch_size below 1.
+    """
+
+    def __init__(self, dataset, batch_size, seed):
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; take at least 1")
+        self.dataset, self.batch_size, self.seed, self.epoch = dataset, batch_size, seed, 0
+
+    def __len__(self):
+        return -(-len(self.dataset) // self.batch_size)  # rounded up: the last batch may be smaller
+
+    def __iter__(self):  # no generator function: all must be set when the DataLoader starts its workers, right after
+        self.epoch += 1
+        self.dataset.epoch_seed = mix_seeds(self.seed, self.epoch)
+        generator = torch.Generator().manual_seed(self.dataset.epoch_seed)
+        order = torch.randperm(len(self.dataset), generator=generator)
+        return iter([batch.tolist() for batch in order.split(self.batch_size)])
+
+
+def create_transforms(image_size=64, augment=True):
+    """Return (prepare, train_transform, test_transform) for ``ImageFolderDataset``.
+
+    prepare: PIL image -> (3, image_size, image_size) uint8.  The others: that -> the same shape, float32 in 0..1; the
+    one for training flips and turns it at random (up to 30 degrees) unless augment is False.
+    Raises ValueError for an image_size below 1.
+    """
+    if image_size < 1:
+        raise ValueError(f"image_size is {image_size}; pictures need at least 1 pixel")
+    prepare = v2.Compose([v2.Resize((image_size, image_size)), v2.PILToTensor()])
+    to_float = v2.ToDtype(torch.float32, scale=True)
+    changes = [v2.RandomHorizontalFlip(), v2.RandomRotation(30)] if augment else []
+    return prepare, v2.Compose([*changes, to_float]), v2.Compose([to_float])
+
+
+def create_dataloaders(
+    train_dir, test_dir, transform, batch_size, num_workers=0, *, test_transform=None, prepare=None, seed=42
+):
+    """Return (train_dataloader, test_dataloader, class_names) for two folders of class folders.
+
+    transform: from PIL image, or from what ``prepare`` makes of it, to a tensor; for the test too, unless there is a
+    test_transform.  Both of torchvision's generations of transforms work.  A batch is (pictures (B, C, H, W), labels
+    (B,) int64).  Training pictures come in an order, and with random changes, made from seed and epoch, with any
+    num_workers.  Raises ValueError for a batch_size below 1 and for different classes, and as ``ImageFolderDataset``.
+    """
+    train_data = ImageFolderDataset(train_dir, transform, prepare=prepare)
+    test_data = ImageFolderDataset(test_dir, test_transform or transform, prepare=prepare)
+    if train_data.classes != test_data.classes:
+        only_train, only_test = (
+            sorted(set(a) - set(b))
+            for a, b in [(train_data.classes, test_data.classes), (test_data.classes, train_data.classes)]
+        )
+        raise ValueError(
+            f"{train_dir} and {test_dir} must hold the same classes; only the first has {only_train}, "
+            f"only the second {only_test}"
+        )
+    settings = {"num_workers": num_workers, "pin_memory": torch.cuda.is_available()}
+    batches = EpochBatches(train_data, batch_size, seed)
+    generator = torch.Generator().manual_seed(seed)  # else each epoch would draw a number from torch's own
+    train_dataloader = DataLoader(train_data, batch_sampler=batches, generator=generator, **settings)
+    test_dataloader = DataLoader(test_data, batch_size, generator=generator, **settings)
+    return train_dataloader, test_dataloader, train_data.classes
+
+
+def pixel_hash(path):
+    """Return a picture's size and the SHA-256 of its RGB pixels: the same for the same picture in any lossless file."""
+    picture = read_picture(path)
+    return picture.size, hashlib.sha256(picture.tobytes()).hexdigest()
+
+
+def find_leaks(train_folder, test_folder):
+    """Return [(train_path, test_path), ...]: the pictures that are in both folders, identical to the last pixel.
+
+    Folders within are searched too.  Errors as for ``list_pictures`` and ``read_picture``.
+    """
+    known = {}
+    for path in list_pictures(train_folder):
+        known.setdefault(pixel_hash(path), []).append(path)
+    tests = [(path, pixel_hash(path)) for path in list_pictures(test_folder)]
+    return [(twin, path) for path, key in tests for twin in known.get(key, [])]

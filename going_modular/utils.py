@@ -45,17 +45,18 @@ def set_seeds(seed: int = 42) -> None:
     torch.manual_seed(seed)  # covers the accelerators too
 
 
-def save_whole(content, path):
-    """Write ``content`` with torch.save so that ``path`` holds all of it or what it held before.
+@contextlib.contextmanager
+def whole_file(path):
+    """Give a binary file to write to, which becomes ``path`` when the block ends: all of it, or what was there before.
 
-    Raises OSError, naming the path, where it cannot be written.
+    The folder is made where it is missing.  Raises OSError, naming the path, where it cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
-            torch.save(content, file)
+            yield file
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch.save may report a full disk as a RuntimeError
         raise OSError(
@@ -75,20 +76,20 @@ def save_model(model, target_dir, model_name):
     if not str(model_name).endswith((".pt", ".pth")):
         raise ValueError(f"model_name is {model_name!r}; it must end in .pt or .pth")
     path = Path(target_dir) / model_name
-    save_whole(model.state_dict(), path)
+    with whole_file(path) as file:
+        torch.save(model.state_dict(), file)
     return path
 
 
-def read_weights(path):
-    """Read a state dict, {name: tensor on the CPU}, without ever running code from the file.
+def read_plain(path):
+    """Read what torch.save wrote, tensors on the CPU and plain values only, without ever running code from the file.
 
-    Raises FileNotFoundError, PermissionError, or ValueError where the file is damaged or holds anything but named
-    tensors.
+    Raises FileNotFoundError, PermissionError, or ValueError where the file is damaged or holds anything else.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} does not exist; save the weights first, with save_model")
+        raise FileNotFoundError(f"{path} does not exist; check the path, or save it first")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError:
         raise
     except Exception:  # a damaged file can make the reader stumble in many ways
@@ -96,6 +97,14 @@ def read_weights(path):
             f"{path} holds no plain weights: it is damaged, or it holds a pickled object, "
             "which is refused because loading one can run any code. Save the weights again, with save_model."
         ) from None
+
+
+def read_weights(path):
+    """Read a state dict, {name: tensor on the CPU}.
+
+    Raises as ``read_plain`` does, and ValueError where the file holds anything but named tensors.
+    """
+    state = read_plain(path)
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ValueError(f"{path} holds a {type(state).__name__}, not named tensors; save it with save_model")
     return state
