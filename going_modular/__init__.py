@@ -6,5 +6,6 @@ plots: Every figure that the course draws twice.
 data_setup: Toy data, data sets and the loaders that serve them in batches.
 model_builder: The models of the course, from a straight line to a convolutional network.
 engine: The training loop: one step, one epoch, a whole training.
+train: Training from the command line.
 predictions: From a picture to ranked class probabilities.
 """

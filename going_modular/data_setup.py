@@ -140,19 +140,21 @@ def create_fashion_mnist_dataloaders(root="data", batch_size=128, seed=42):
     return train_dataloader, test_dataloader, list(train_data.classes)
 
 
-def check_members(archive, members, max_bytes):
-    """Raise ValueError, naming archive and member, unless every member of a zip may be written below one folder.
+def check_name(archive, member):
+    """Raise ValueError unless a zip's member, a ZipInfo, is a file or folder that stays in the folder it goes to."""
+    name = member.orig_filename  # as it is stored; ``filename`` is already adapted to this system
+    parts = name.split("/")
+    if name.startswith("/") or "\\" in name or "\0" in name or ".." in parts or any(p[1:2] == ":" for p in parts):
+        raise ValueError(f"{archive} is refused: its member {name!r} could be written outside the folder")
+    kind = stat.S_IFMT(member.external_attr >> 16)  # 0 where the archive does not say
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise ValueError(f"{archive} is refused: its member {name!r} is a link or a device, not a file or folder")
 
-    members: ``zipfile.ZipInfo`` objects.  max_bytes: the most that they may hold together, unpacked.
-    """
+
+def check_members(archive, members, max_bytes):
+    """Raise ValueError where ``check_name`` does, or where the members would unpack to more than max_bytes."""
     for member in members:
-        name = member.orig_filename  # as it is stored; ``filename`` is already adapted to this system
-        parts = name.split("/")
-        kind = stat.S_IFMT(member.external_attr >> 16)  # where the archive comes from Unix; 0 elsewhere
-        if name.startswith("/") or "\\" in name or "\0" in name or ".." in parts or any(p[1:2] == ":" for p in parts):
-            raise ValueError(f"{archive} is refused: its member {name!r} could be written outside the folder")
-        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise ValueError(f"{archive} is refused: its member {name!r} is a link or a device, not a file or folder")
+        check_name(archive, member)
     total = sum(member.file_size for member in members)
     if total > max_bytes:
         largest = max(members, key=lambda member: member.file_size).orig_filename
@@ -193,7 +195,7 @@ def unpack(archive, folder, *, max_bytes=2_000_000_000):
     return folder
 
 
-MAX_PIXELS = 50_000_000  # the largest picture that read_picture decodes, such as 8,000 by 6,250
+MAX_PIXELS = 50_000_000  # the largest picture that is decoded, such as 8,000 by 6,250
 ROTATION_KEYS = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # where a file may say how it was held
 
 
@@ -212,7 +214,7 @@ def to_rgb(image):
 
 
 def decode_picture(file, name):
-    """Return the picture in a binary file object as a PIL image in RGB; ``name`` stands in the errors, all ValueError."""
+    """Return the picture in a binary file object as a PIL image in RGB.  Raises ValueError, which begins with name."""
     try:
         with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
             image = Image.open(file)  # reads only the beginning
@@ -239,10 +241,14 @@ def read_picture(source):
     """
     if hasattr(source, "read"):
         return decode_picture(source, getattr(source, "name", "the picture"))
-    if not os.path.isfile(source):
-        raise FileNotFoundError(f"there is no picture {source}: check the path, and the folder in which you run this")
-    with open(source, "rb") as file:
-        return decode_picture(file, source)
+    try:
+        with open(source, "rb") as file:
+            return decode_picture(file, source)
+    except OSError:
+        if os.path.isfile(source):
+            raise  # it is there, but may not be read
+        advice = "check the path, and the folder in which you run this"
+        raise FileNotFoundError(f"there is no picture {source}: {advice}") from None
 
 
 def list_pictures(folder):
@@ -261,10 +267,17 @@ def list_pictures(folder):
     return [os.path.join(*pair) for pair in sorted(found)]
 
 
-def mix_seeds(*numbers):
-    """Make one seed, an int in 0..2**63 - 1, from several: others give one that has nothing to do with it."""
-    digest = hashlib.sha256(" ".join(map(str, numbers)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+def find_classes(folder):
+    """Return the sorted names of the folders in ``folder``, hidden ones left out.
+
+    Raises FileNotFoundError, or ValueError where there is none.
+    """
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"there is no folder {folder}: check the path, and the folder in which you run this")
+    classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    if not classes:
+        raise ValueError(f"{folder} holds no folders: it needs one for each class, such as {folder}/cat")
+    return classes
 
 
 class ImageFolderDataset(Dataset):
@@ -272,24 +285,22 @@ class ImageFolderDataset(Dataset):
 
     prepare: from PIL image to what is kept in memory, run once on every picture, now.  transform: run at each access,
     on what was kept or on the PIL image; it must not change what it gets.  classes, class_to_idx and samples, a list of
-    (path, label), are those of torchvision's ImageFolder.  epoch_seed: where it is set, a batch draws its random
-    numbers (torch's) from it and its first index, so that they do not depend on the process that loads it.
+    (path, label), are those of torchvision's ImageFolder.  A batch of ``SeededIndices`` draws torch's random numbers
+    from their seed and puts the random state back, so that its pictures are the same in whichever process.
     Raises FileNotFoundError; ValueError for no class folders, an empty one, or, in prepare, a picture that is broken.
     """
 
     def __init__(self, folder, transform=None, *, prepare=None):
         folder = os.path.expanduser(folder)
-        if not os.path.isdir(folder):
-            raise FileNotFoundError(f"there is no folder {folder}: check the path, and where you run this")
-        self.classes = sorted(f.name for f in os.scandir(folder) if f.is_dir() and not f.name.startswith("."))
-        if not self.classes:
-            raise ValueError(f"{folder} holds no folders: it needs one for each class, such as {folder}/cat")
+        self.classes = find_classes(folder)
         self.class_to_idx = {name: label for label, name in enumerate(self.classes)}
         places = [(os.path.join(folder, name), label) for name, label in self.class_to_idx.items()]
         self.samples = [(path, label) for place, label in places for path in list_pictures(place)]
-        self.transform, self.kept, self.epoch_seed = transform, None, None
+        self.transform, self.kept = transform, None
         if prepare is not None:
             self.kept = [prepare(read_picture(path)) for path, _ in self.samples]
+            if isinstance(self.kept[0], torch.Tensor) and len({picture.shape for picture in self.kept}) == 1:
+                self.kept = torch.stack(self.kept)  # N × (C, H, W) -> (N, C, H, W): one piece to hand to a worker
 
     def __len__(self):
         return len(self.samples)
@@ -300,34 +311,12 @@ class ImageFolderDataset(Dataset):
         return (picture if self.transform is None else self.transform(picture)), label
 
     def __getitems__(self, indices):
-        if self.epoch_seed is None:
+        seed = getattr(indices, "seed", None)  # SeededIndices have one
+        if seed is None:
             return [self[index] for index in indices]
-        with torch.random.fork_rng(devices=[]):  # the CPU's random state is put back afterward
-            torch.default_generator.manual_seed(mix_seeds(self.epoch_seed, indices[0]))
+        with torch.random.fork_rng(devices=[]):  # the CPU's random state alone; a GPU's is not touched
+            torch.default_generator.manual_seed(seed)
             return [self[index] for index in indices]
-
-
-class EpochBatches(Sampler):
-    """Batches of indices, lists of ints, in a new random order each epoch, made from (seed, epoch) alone.
-
-    Beginning an epoch adds 1 to ``epoch``, which begins at 0, and sets dataset.epoch_seed; to go on after epoch k, set
-    ``epoch = k``.  Raises ValueError for a batch_size below 1.
-    """
-
-    def __init__(self, dataset, batch_size, seed):
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; take at least 1")
-        self.dataset, self.batch_size, self.seed, self.epoch = dataset, batch_size, seed, 0
-
-    def __len__(self):
-        return -(-len(self.dataset) // self.batch_size)  # rounded up: the last batch may be smaller
-
-    def __iter__(self):  # no generator function: all must be set when the DataLoader starts its workers, right after
-        self.epoch += 1
-        self.dataset.epoch_seed = mix_seeds(self.seed, self.epoch)
-        generator = torch.Generator().manual_seed(self.dataset.epoch_seed)
-        order = torch.randperm(len(self.dataset), generator=generator)
-        return iter([batch.tolist() for batch in order.split(self.batch_size)])
 
 
 def create_transforms(image_size=64, augment=True):
@@ -343,35 +332,6 @@ def create_transforms(image_size=64, augment=True):
     to_float = v2.ToDtype(torch.float32, scale=True)
     changes = [v2.RandomHorizontalFlip(), v2.RandomRotation(30)] if augment else []
     return prepare, v2.Compose([*changes, to_float]), v2.Compose([to_float])
-
-
-def create_dataloaders(
-    train_dir, test_dir, transform, batch_size, num_workers=0, *, test_transform=None, prepare=None, seed=42
-):
-    """Return (train_dataloader, test_dataloader, class_names) for two folders of class folders.
-
-    transform: from PIL image, or from what ``prepare`` makes of it, to a tensor; for the test too, unless there is a
-    test_transform.  Both of torchvision's generations of transforms work.  A batch is (pictures (B, C, H, W), labels
-    (B,) int64).  Training pictures come in an order, and with random changes, made from seed and epoch, with any
-    num_workers.  Raises ValueError for a batch_size below 1 and for different classes, and as ``ImageFolderDataset``.
-    """
-    train_data = ImageFolderDataset(train_dir, transform, prepare=prepare)
-    test_data = ImageFolderDataset(test_dir, test_transform or transform, prepare=prepare)
-    if train_data.classes != test_data.classes:
-        only_train, only_test = (
-            sorted(set(a) - set(b))
-            for a, b in [(train_data.classes, test_data.classes), (test_data.classes, train_data.classes)]
-        )
-        raise ValueError(
-            f"{train_dir} and {test_dir} must hold the same classes; only the first has {only_train}, "
-            f"only the second {only_test}"
-        )
-    settings = {"num_workers": num_workers, "pin_memory": torch.cuda.is_available()}
-    batches = EpochBatches(train_data, batch_size, seed)
-    generator = torch.Generator().manual_seed(seed)  # else each epoch would draw a number from torch's own
-    train_dataloader = DataLoader(train_data, batch_sampler=batches, generator=generator, **settings)
-    test_dataloader = DataLoader(test_data, batch_size, generator=generator, **settings)
-    return train_dataloader, test_dataloader, train_data.classes
 
 
 def pixel_hash(path):
@@ -390,3 +350,66 @@ def find_leaks(train_folder, test_folder):
         known.setdefault(pixel_hash(path), []).append(path)
     tests = [(path, pixel_hash(path)) for path in list_pictures(test_folder)]
     return [(twin, path) for path, key in tests for twin in known.get(key, [])]
+
+
+def mix_seeds(*numbers):
+    """Make one seed, an int in 0..2**63 - 1, from several: others give one that has nothing to do with it."""
+    digest = hashlib.sha256(" ".join(map(str, numbers)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+class SeededIndices(list):
+    """A batch of indices that takes along, in ``seed``, what its random changes are made from, to a worker too."""
+
+    def __init__(self, indices, seed):
+        super().__init__(indices)
+        self.seed = seed
+
+
+class EpochBatches(Sampler):
+    """Batches of indices in a new random order each epoch, order and each batch's seed made from (seed, epoch) alone.
+
+    dataset: anything with a length.  epoch: how many epochs were begun, at first 0 (a peek at one batch begins one);
+    to go on after epoch k, set it to k.  Raises ValueError for a batch_size below 1.
+    """
+
+    def __init__(self, dataset, batch_size, seed):
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; take at least 1")
+        self.dataset, self.batch_size, self.seed, self.epoch = dataset, batch_size, seed, 0
+
+    def __len__(self):
+        return -(-len(self.dataset) // self.batch_size)  # rounded up: the last batch may be smaller
+
+    def __iter__(self):
+        self.epoch += 1  # at the first batch: a DataLoader with workers asks for iterators that it never uses
+        epoch_seed = mix_seeds(self.seed, self.epoch)
+        order = torch.randperm(len(self.dataset), generator=torch.Generator().manual_seed(epoch_seed))
+        for number, indices in enumerate(order.split(self.batch_size)):
+            yield SeededIndices(indices.tolist(), mix_seeds(epoch_seed, number))
+
+
+def create_dataloaders(
+    train_dir, test_dir, transform, batch_size, num_workers=0, *, test_transform=None, prepare=None, seed=42
+):
+    """Return (train_dataloader, test_dataloader, class_names) for two folders of class folders.
+
+    transform: from PIL image, or from what ``prepare`` makes of it, to a tensor; for the test too, unless there is a
+    test_transform.  Both of torchvision's generations of transforms work.  A batch is (pictures (B, C, H, W), labels
+    (B,) int64).  Training pictures come in an order, and with random changes, made from seed and epoch, with any
+    num_workers.  Raises ValueError for a batch_size below 1 and for different classes, and as ``ImageFolderDataset``.
+    """
+    train_data = ImageFolderDataset(train_dir, transform, prepare=prepare)
+    test_data = ImageFolderDataset(test_dir, test_transform or transform, prepare=prepare)
+    if train_data.classes != test_data.classes:
+        a, b = set(train_data.classes), set(test_data.classes)
+        raise ValueError(
+            f"{train_dir} and {test_dir} must hold the same classes: only the first has {sorted(a - b)}, "
+            f"only the second {sorted(b - a)}"
+        )
+    settings = {"num_workers": num_workers, "pin_memory": torch.cuda.is_available()}
+    batches = EpochBatches(train_data, batch_size, seed)
+    generator = torch.Generator().manual_seed(seed)  # else each epoch would draw a number from torch's own
+    train_dataloader = DataLoader(train_data, batch_sampler=batches, generator=generator, **settings)
+    test_dataloader = DataLoader(test_data, batch_size, generator=generator, **settings)
+    return train_dataloader, test_dataloader, train_data.classes

@@ -1,4 +1,4 @@
-# Written by tools/export.py from 00_tensors.ipynb, 01_workflow.ipynb: edit there, not here.
+# Written by tools/export.py from 00_tensors.ipynb, 01_workflow.ipynb, 05_going_modular.ipynb: edit there, not here.
 """Seeds, the device, a tensor described in one line, weights saved and loaded."""
 
 import contextlib
@@ -133,3 +133,63 @@ def load_model(model, path):
     check_fit(state, model, path)
     model.load_state_dict(state)
     return model
+
+
+def random_states():
+    """Return the states of Python's, NumPy's and torch's random generators: plain values and tensors, to be saved."""
+    name, keys, *rest = np.random.get_state()
+    states = {"python": random.getstate(), "torch": torch.get_rng_state()}
+    states["numpy"] = (name, torch.from_numpy(keys.astype(np.int64)), *rest)
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state_all()
+    if torch.backends.mps.is_available():
+        states["mps"] = torch.mps.get_rng_state()
+    return states
+
+
+def restore_random_states(states):
+    """Put the random generators back into the states that ``random_states`` returned."""
+    random.setstate(states["python"])
+    name, keys, *rest = states["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(states["torch"])
+    if torch.cuda.is_available() and len(states.get("cuda", [])) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
+    if torch.backends.mps.is_available() and "mps" in states:
+        torch.mps.set_rng_state(states["mps"])
+
+
+def save_checkpoint(path, parts, rows, config):
+    """Write all that a training needs to go on after its last finished epoch; ``restore_checkpoint`` is the way back.
+
+    parts: {name: object with a state dict}: "model", "optimizer", "scheduler".  rows: its results, one an epoch.
+    config: a dict of plain values.  The random states come along.  Raises OSError as ``whole_file`` does.
+    """
+    states = {name: part.state_dict() for name, part in parts.items()}
+    content = {"parts": states, "epoch": len(rows), "rows": rows, "config": config, "random": random_states()}
+    with whole_file(path) as file:
+        torch.save(content, file)
+
+
+def read_checkpoint(path):
+    """Return what a checkpoint holds: {"parts", "epoch", "rows", "config", "random"}.
+
+    Raises as ``read_plain`` does, and ValueError for a file that holds anything else.
+    """
+    content = read_plain(path)
+    if not isinstance(content, dict) or not content.keys() >= {"parts", "epoch", "rows", "config", "random"}:
+        raise ValueError(f"{path} is no checkpoint: give it the file last.pt of a training's folder")
+    return content
+
+
+def restore_checkpoint(path, content, parts):
+    """Put parts and random generators into the state that ``content``, read from ``path``, holds.
+
+    Raises ValueError, and changes nothing, where the parts are others or the model has another architecture.
+    """
+    if parts.keys() != content["parts"].keys():
+        raise ValueError(f"{path} holds {sorted(content['parts'])}, but {sorted(parts)} are to be restored")
+    check_fit(content["parts"]["model"], parts["model"], path)
+    for name, part in parts.items():
+        part.load_state_dict(content["parts"][name])
+    restore_random_states(content["random"])

@@ -161,7 +161,8 @@ def test_every_version_is_locked(root):
         needed[name] = {re.match(r"[\w-]+", line)[0] for line in lines if re.match(r"\w", line)}
     assert set().union(*needed.values()) <= locked
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    assert set(project["dependencies"]) <= set((root / "requirements.txt").read_text().splitlines())
+    wanted = project["dependencies"] + project["optional-dependencies"]["course"]
+    assert set(wanted) <= set((root / "requirements.txt").read_text().splitlines())
 
 
 def test_ruff_is_content(root):

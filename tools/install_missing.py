@@ -1,4 +1,4 @@
-"""Install the packages of pyproject.toml that this Python lacks; leave those it has as they are, above all torch.
+"""Install the packages of pyproject.toml that this Python lacks, and leave those that it has, above all torch.
 
 The notebooks' setup cell runs it where the course was just cloned, as on Colab.
 """
@@ -21,5 +21,5 @@ def requirements_to_install(dependencies: list[str], installed: dict[str, str]) 
 if __name__ == "__main__":
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     have = {dist.name.lower(): dist.version for dist in importlib.metadata.distributions()}
-    if needed := requirements_to_install(project["dependencies"], have):
+    if needed := requirements_to_install(project["dependencies"] + project["optional-dependencies"]["course"], have):
         subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *needed], check=True)
