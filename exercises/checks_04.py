@@ -45,6 +45,7 @@ def check_is_safe(is_safe: Callable) -> None:
         f"{folder}\\..\\{file}": "Windows takes a backslash for a separator.",
         f"C:/{file}": "a colon names a drive of Windows.",
         f"C:{file}": "a colon names a drive of Windows.",
+        f"{folder}/C:/{file}": "a colon anywhere, not at the second place alone.",
     }
     cases = [(name, True) for name in safe] + [(name, False) for name in reasons]
     random.shuffle(cases)

@@ -14,7 +14,7 @@ def pred_and_plot_image(model, image_path, class_names, image_size=(224, 224), t
     """Predict one photograph, draw it under the answer, and return [(class name, probability), ...], the surest first.
 
     model: from (1, 3, H, W) to logits (1, K), or one logit for two classes.  transform: from PIL image to (3, H, W);
-    by default resized to image_size (height, width; or one number for both) and float32 in 0..1, as the course trains.
+    without one, resized to image_size (height, width; or one number for both) and float32 in 0..1, as in the course.
     device: that of the model by default.  Errors as for ``read_picture``; ValueError for a model on another device, for
     class names that do not fit its outputs, and for a transform that gives no tensor.
     """
@@ -27,7 +27,8 @@ def pred_and_plot_image(model, image_path, class_names, image_size=(224, 224), t
     check_device(model, device)
     image = transform(picture)
     if not isinstance(image, torch.Tensor):
-        raise ValueError(f"the transform gave a {type(image).__name__}, not a tensor: end it with ToTensor()")
+        kind = type(image).__name__
+        raise ValueError(f"the transform gave a {kind}, not a tensor: end it with PILToTensor and ToDtype(float32)")
     with model_mode(model, training=False), torch.inference_mode():
         probs = class_probs(model(image[None].to(device)))[0].tolist()  # (C, H, W) -> (1, C, H, W) -> (1, K) -> (K,)
     if len(probs) != len(class_names):
