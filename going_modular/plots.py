@@ -1,5 +1,5 @@
 # Written by tools/export.py from 00_tensors.ipynb, 01_workflow.ipynb, 02_classification.ipynb,
-# 03_computer_vision.ipynb: edit there, not here.
+# 03_computer_vision.ipynb, 06_transfer_learning.ipynb: edit there, not here.
 """Every figure that the course draws twice."""
 
 import copy
@@ -210,4 +210,23 @@ def plot_feature_maps(maps, title="", columns=8, *, labels=None):
         drawn = ax.imshow(grid.numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
         ax.set_title(channel if labels is None else labels[channel], fontsize=8)
     fig.colorbar(drawn, ax=fig.axes, label="activation", shrink=0.9)
+    return fig
+
+
+def plot_class_activation(images, maps, labels=None, title="", columns=6):
+    """Draw pictures and over each, in color, how much every place speaks for a class.
+
+    images: (N, C, H, W) uint8 or float 0..1.  maps: (N, h, w) float, larger is more; each is scaled to its own range.
+    labels: N strings or None.  Returns the matplotlib Figure.  Raises ValueError where the numbers differ.
+    """
+    if len(images) != len(maps) or maps.ndim != 3:
+        raise ValueError(f"{len(images)} images need maps ({len(images)}, h, w), got {tuple(maps.shape)}")
+    fig, axes = grid_of_axes(len(images), columns, title, height=1.5 if labels else 1.3)
+    height, width = images.shape[2:]
+    for index, ax in enumerate(axes):
+        ax.imshow(images[index].permute(1, 2, 0).squeeze(2).cpu().numpy(), cmap="gray")  # (C, H, W) -> (H, W, C)
+        place = {"extent": (0, width, height, 0), "interpolation": "bicubic"}
+        ax.imshow(maps[index].cpu().numpy(), cmap="inferno", alpha=0.5, **place)
+        if labels:
+            ax.set_title(labels[index], fontsize=8)
     return fig
