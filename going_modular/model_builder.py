@@ -150,7 +150,7 @@ class SameConv2d(nn.Conv2d):
 
 
 class FreezableBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm that, while its weight is frozen, stays in evaluation mode, so that its statistics do not move."""
+    """Batch norm that does not go into training mode while its weight is frozen, so that its statistics do not move."""
 
     def train(self, mode=True):
         """Go into training mode, unless the weight is frozen."""
@@ -233,9 +233,11 @@ def read_lite0_weights(path=None):
             f"{path.name} is not the published file, its SHA-256 does not begin with {wanted}: install it again"
         )
     model = EfficientNetLite0()
-    renamed = dict(zip(model.state_dict(), state.values(), strict=False))
-    check_fit(renamed, model, path.name)
-    return renamed
+    names = list(model.state_dict())
+    if len(names) == len(state):
+        state = dict(zip(names, state.values(), strict=True))
+    check_fit(state, model, path.name)
+    return state
 
 
 def create_effnet_lite0_model(num_classes, device, *, image_size=160, path=None):
@@ -255,7 +257,7 @@ def create_effnet_lite0_model(num_classes, device, *, image_size=160, path=None)
 
 
 def freeze(module):
-    """Make the module's parameters untrainable and keep its batch norms from drifting; return it."""
+    """Make the module's parameters untrainable and its FreezableBatchNorm2d stand still; return it."""
     module.requires_grad_(False)
     return module.train(module.training)  # each FreezableBatchNorm2d looks at its weight again
 
@@ -277,7 +279,7 @@ def create_effnetb2_model(num_classes, device):
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     try:
         state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except OSError as error:  # no connection, or no place to write
+    except (OSError, RuntimeError) as error:  # no connection, no place to write, or a damaged download
         raise OSError(
             f"the weights of EfficientNet-B2 cannot be fetched ({error}). Fetch {weights.url} where there is internet "
             f"and put the file into {folder}; or use create_effnet_lite0_model, whose weights came with pip."
