@@ -233,9 +233,8 @@ def read_lite0_weights(path=None):
             f"{path.name} is not the published file, its SHA-256 does not begin with {wanted}: install it again"
         )
     model = EfficientNetLite0()
-    names = list(model.state_dict())
-    if len(names) == len(state):
-        state = dict(zip(names, state.values(), strict=True))
+    if len(state) == len(model.state_dict()):
+        state = dict(zip(model.state_dict(), state.values(), strict=True))
     check_fit(state, model, path.name)
     return state
 
