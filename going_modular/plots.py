@@ -217,16 +217,14 @@ def plot_class_activation(images, maps, labels=None, title="", columns=6):
     """Draw pictures and over each, in color, how much every place speaks for a class.
 
     images: (N, C, H, W) uint8 or float 0..1.  maps: (N, h, w) float, larger is more; each is scaled to its own range.
-    labels: N strings or None.  Returns the matplotlib Figure.  Raises ValueError where the numbers differ.
+    labels, title, columns and errors: as for ``plot_images``; ValueError also where the numbers differ.
+    Returns the matplotlib Figure.
     """
     if len(images) != len(maps) or maps.ndim != 3:
         raise ValueError(f"{len(images)} images need maps ({len(images)}, h, w), got {tuple(maps.shape)}")
-    fig, axes = grid_of_axes(len(images), columns, title, height=1.5 if labels else 1.3)
+    fig = plot_images(images, labels, title, columns)
     height, width = images.shape[2:]
-    for index, ax in enumerate(axes):
-        ax.imshow(images[index].permute(1, 2, 0).squeeze(2).cpu().numpy(), cmap="gray")  # (C, H, W) -> (H, W, C)
-        place = {"extent": (0, width, height, 0), "interpolation": "bicubic"}
-        ax.imshow(maps[index].cpu().numpy(), cmap="inferno", alpha=0.5, **place)
-        if labels:
-            ax.set_title(labels[index], fontsize=8)
+    for ax, grid in zip(fig.axes, maps.detach().cpu(), strict=False):  # axes left over in the last row stay empty
+        style = {"extent": (0, width, height, 0), "interpolation": "bicubic"}
+        ax.imshow(grid.numpy(), cmap="inferno", alpha=0.5, **style)
     return fig

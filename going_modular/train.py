@@ -141,21 +141,21 @@ def begin(config, out, device, resume):
     Raises FileExistsError where ``out`` holds a training and resume is False, ValueError for another config's.
     """
     last = out / "last.pt"
-    if last.exists() and not resume:
+    if not last.exists():
+        return setup_training(config, device), []
+    if not resume:
         raise FileExistsError(f"{out} holds a training: add --resume to go on with it, or choose another --out")
-    checkpoint = read_checkpoint(last) if last.exists() else None
-    for name, value in dataclasses.asdict(config).items() if checkpoint else []:
+    checkpoint = read_checkpoint(last)
+    for name, value in dataclasses.asdict(config).items():
         kept = checkpoint["config"].get(name)
         if kept != value and name not in ("data", "num_workers"):  # the folder may have moved
             raise ValueError(
                 f"{last} was trained with {name} {kept}, not {value}: keep {kept}, or choose another --out"
             )
-    training, rows = setup_training(config, device), []
-    if checkpoint:
-        restore_checkpoint(last, checkpoint, parts_of(training))
-        rows = checkpoint["rows"]
-        training.train_dataloader.batch_sampler.epoch = len(rows)
-    return training, rows
+    training = setup_training(config, device)
+    restore_checkpoint(last, checkpoint, parts_of(training))
+    training.train_dataloader.batch_sampler.epoch = checkpoint["epoch"]
+    return training, checkpoint["rows"]
 
 
 class WithBar:

