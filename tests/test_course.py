@@ -180,21 +180,26 @@ def test_the_data_is_what_its_readme_says(root):
         assert hashlib.sha256((root / "data" / name).read_bytes()).hexdigest() == checksum, name
 
 
-def test_fashion_mnist_loads_with_sockets_disabled(root, tmp_path):
+def test_fashion_mnist_loads_without_the_network(root, tmp_path):
     raw = tmp_path / "data" / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
     for name in ARCHIVES:
         shutil.copy(root / "data" / "FashionMNIST" / "raw" / name, raw)
     code = """
-import socket
-def refuse(*arguments, **options):
-    raise OSError("no network here")
-socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
 import torchvision
 sizes = [len(torchvision.datasets.FashionMNIST("data", train=train, download=True)) for train in (True, False)]
 assert sizes == [60_000, 10_000], sizes
 """
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+
+
+def test_nothing_that_the_tests_start_reaches_outside():
+    reach = "import socket; socket.create_connection(('192.0.2.1', 80), timeout=5)"
+    for reach_out in (reach, "import urllib.request; urllib.request.urlopen('https://example.org')"):
+        done = subprocess.run([sys.executable, "-c", reach_out], capture_output=True, text=True)
+        assert "the tests stay on this machine" in done.stderr
+        with pytest.raises(OSError, match="the tests stay on this machine"):
+            exec(reach_out)
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md"])

@@ -1,0 +1,28 @@
+"""Keep every Python that the tests start on this machine: tests/conftest.py puts this folder on PYTHONPATH."""
+
+import ipaddress
+import sys
+
+
+def is_local(host) -> bool:
+    """Say whether a host, by name or number, is this machine; no name at all is."""
+    host = host.decode() if isinstance(host, bytes) else host
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host in (None, "", "localhost")
+
+
+def refuse(event, arguments):
+    """Raise OSError where a socket would lead outside."""
+    if event == "socket.getaddrinfo":
+        host = arguments[0]
+    elif event in ("socket.connect", "socket.sendto") and isinstance(arguments[1], tuple):
+        host = arguments[1][0]  # a path instead of a tuple is a Unix socket
+    else:
+        return
+    if not is_local(host):
+        raise OSError(f"the tests stay on this machine, but {host} was asked for")
+
+
+sys.addaudithook(refuse)
