@@ -62,13 +62,14 @@ def check_labels(labels, outputs):
         )
 
 
-def train_step(model, dataloader, loss_fn, optimizer, device, *, scheduler=None, metric=accuracy):
+def train_step(model, dataloader, loss_fn, optimizer, device, *, scheduler=None, metric=accuracy, max_norm=None):
     """Train for one epoch and return (loss, metric), each the exact mean over the samples while they were trained on.
 
     dataloader: yields batches (X, y), len(y) samples each.  loss_fn and metric: (outputs, y) -> mean over the batch.
-    scheduler: stepped after every batch.  Raises ValueError for an empty dataloader, a model on another device, labels
-    outside the classes; FloatingPointError, with the step, where the loss or a parameter became NaN or infinite: model,
-    optimizer and scheduler are then as they were before this epoch.
+    scheduler: stepped after every batch.  max_norm: gradients together longer than this are scaled down to it (lesson
+    08).  Raises ValueError for an empty dataloader, a model on another device, labels outside the classes;
+    FloatingPointError, with the step, where the loss or a parameter became NaN or infinite: model, optimizer and
+    scheduler are then as they were before this epoch.
     """
     check_device(model, device)
     parts = [part for part in (model, optimizer, scheduler) if part is not None]
@@ -82,6 +83,8 @@ def train_step(model, dataloader, loss_fn, optimizer, device, *, scheduler=None,
             check_labels(labels, outputs)
             loss = loss_fn(outputs, y)
             loss.backward()
+            if max_norm is not None:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
             optimizer.step()
             if scheduler is not None:
                 scheduler.step()
@@ -145,6 +148,7 @@ def train_epochs(
     *,
     scheduler=None,
     metric=accuracy,
+    max_norm=None,
     first_epoch=1,
 ):
     """Train, and after every epoch yield a row: {"epoch": 1.., "train_loss", "train_acc", "test_loss", "test_acc"}.
@@ -155,11 +159,10 @@ def train_epochs(
     if epochs < 1:
         raise ValueError(f"epochs is {epochs}; train for at least 1")
     name = "acc" if metric is accuracy else getattr(metric, "__name__", type(metric).__name__)
+    options = {"scheduler": scheduler, "metric": metric, "max_norm": max_norm}
     for epoch in range(first_epoch, epochs + 1):
         try:
-            train_loss, train_score = train_step(
-                model, train_dataloader, loss_fn, optimizer, device, scheduler=scheduler, metric=metric
-            )
+            train_loss, train_score = train_step(model, train_dataloader, loss_fn, optimizer, device, **options)
         except FloatingPointError as error:
             raise FloatingPointError(f"epoch {epoch}: {error}") from None
         test_loss, test_score = test_step(model, test_dataloader, loss_fn, device, metric=metric)
@@ -168,15 +171,24 @@ def train_epochs(
 
 
 def train(
-    model, train_dataloader, test_dataloader, optimizer, loss_fn, epochs, device, *, scheduler=None, metric=accuracy
+    model,
+    train_dataloader,
+    test_dataloader,
+    optimizer,
+    loss_fn,
+    epochs,
+    device,
+    *,
+    scheduler=None,
+    metric=accuracy,
+    max_norm=None,
 ):
     """Train and return every epoch's results: {"train_loss": [...], "train_acc": [...], "test_loss", "test_acc"}.
 
     Arguments and errors as for ``train_epochs``.
     """
-    rows = train_epochs(
-        model, train_dataloader, test_dataloader, optimizer, loss_fn, epochs, device, scheduler=scheduler, metric=metric
-    )
+    options = {"scheduler": scheduler, "metric": metric, "max_norm": max_norm}
+    rows = train_epochs(model, train_dataloader, test_dataloader, optimizer, loss_fn, epochs, device, **options)
     results = {}
     for row in rows:
         for key, value in row.items():

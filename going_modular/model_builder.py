@@ -237,6 +237,13 @@ def load_lite0_weights(model, path=None):
     return model
 
 
+def lite0_transform(image_size):
+    """Return EfficientNet-Lite0's transform: PIL image or uint8 (..., 3, H, W) -> float32 (..., 3, size, size)."""
+    resize, to_float = v2.Resize((image_size, image_size)), v2.ToDtype(torch.float32, scale=True)
+    normalize = v2.Normalize([127 / 255] * 3, [128 / 255] * 3)  # as it was trained: (pixel - 127) / 128
+    return v2.Compose([resize, v2.ToImage(), to_float, normalize, v2.ToPureTensor()])
+
+
 def create_effnet_lite0_model(num_classes, device, *, image_size=160, path=None):
     """Return (model, transform): EfficientNet-Lite0 with ImageNet weights, frozen, and a new head; and its transform.
 
@@ -246,9 +253,7 @@ def create_effnet_lite0_model(num_classes, device, *, image_size=160, path=None)
     """
     model = freeze(load_lite0_weights(EfficientNetLite0(), path))
     model.classifier[-1] = nn.Linear(1280, num_classes)
-    resize, to_float = v2.Resize((image_size, image_size)), v2.ToDtype(torch.float32, scale=True)
-    normalize = v2.Normalize([127 / 255] * 3, [128 / 255] * 3)  # as it was trained: (pixel - 127) / 128
-    return model.to(device), v2.Compose([resize, v2.ToImage(), to_float, normalize, v2.ToPureTensor()])
+    return model.to(device), lite0_transform(image_size)
 
 
 def freeze(module):

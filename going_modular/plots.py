@@ -1,5 +1,5 @@
 # Written by tools/export.py from 00_tensors.ipynb, 01_workflow.ipynb, 02_classification.ipynb,
-# 03_computer_vision.ipynb, 06_transfer_learning.ipynb: edit there, not here.
+# 03_computer_vision.ipynb, 06_transfer_learning.ipynb, 07_experiment_tracking.ipynb: edit there, not here.
 """Every figure that the course draws twice."""
 
 import copy
@@ -228,3 +228,20 @@ def plot_class_activation(images, maps, labels=None, title="", columns=6):
         style = {"extent": (0, width, height, 0), "interpolation": "bicubic"}
         ax.imshow(grid.numpy(), cmap="inferno", alpha=0.5, **style)
     return fig
+
+
+def plot_runs(runs, metric, title="", ax=None):
+    """Draw one metric of several runs over the steps.
+
+    runs: with name and metrics {name: [(step, value), ...]} each, as ``tracking.read_runs`` gives them; those without
+    the metric are left out.  ax: where to draw, by default on a new figure.  Returns the matplotlib Figure.
+    """
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6, 3.5), layout="constrained")
+    for run in runs:
+        if metric in run.metrics:
+            ax.plot(*zip(*run.metrics[metric], strict=True), marker=".", label=run.name)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.set(xlabel="epoch", ylabel=metric, title=title)
+    ax.legend()
+    return ax.figure

@@ -30,9 +30,14 @@ from going_modular.utils import (
 )
 
 MODELS = {
-    "tinyvgg": lambda config, num_classes: TinyVGG(3, config.hidden_units, num_classes, image_size=config.image_size),
-    "cnn": lambda config, num_classes: CNNModel(
-        3, num_classes, widths=[config.hidden_units * factor for factor in (1, 2, 4)], image_size=config.image_size
+    "tinyvgg": lambda config, num_classes, channels=3: TinyVGG(
+        channels, config.hidden_units, num_classes, image_size=config.image_size
+    ),
+    "cnn": lambda config, num_classes, channels=3: CNNModel(
+        channels,
+        num_classes,
+        widths=[config.hidden_units * factor for factor in (1, 2, 4)],
+        image_size=config.image_size,
     ),
 }
 

@@ -1,0 +1,74 @@
+"""Seconds that visitors of the app wait: one after another, and 32 at once, each asking several times.
+
+    python tests/benchmarks/serve.py [--clients 32] [--requests 4] [--size 128]
+
+The app runs as a user starts it: ``python app.py`` in the folder that ``build_demo`` writes, EfficientNet-Lite0 in it.
+Exit status 1 where an answer is lost or wrong.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
+
+from going_modular.app import build_demo
+from going_modular.model_builder import create_effnet_lite0_model
+from going_modular.predictions import Predictor
+from tests.test_app import App, draw, encode, started
+
+
+def visit(app, picture, expected, requests):
+    """Ask ``requests`` times; return (the seconds of each, how many answers were lost or wrong)."""
+    seconds, lost = [], 0
+    for _ in range(requests):
+        begin = time.perf_counter()
+        answer = app.ask(picture)
+        seconds.append(time.perf_counter() - begin)
+        lost += not isinstance(answer, dict) or max(answer, key=answer.get) != expected
+    return seconds, lost
+
+
+def report(name, seconds, wall):
+    slow = sorted(seconds)[-(-len(seconds) * 95 // 100) - 1]
+    median, rate = statistics.median(seconds), len(seconds) / wall
+    print(f"{name:12} median {1000 * median:6.0f} ms   95th percentile {1000 * slow:6.0f} ms   {rate:5.1f} requests/s")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--requests", type=int, default=4, help="of each client")
+    parser.add_argument("--size", type=int, default=128, help="pixels a side that the model looks at")
+    options = parser.parse_args()
+    model, transform = create_effnet_lite0_model(3, "cpu", image_size=options.size)
+    config = {"model": "lite0", "image_size": options.size}
+    predictor = Predictor(model, ["cat", "dog", "horse"], transform, config=config)
+    picture = encode(draw())
+    expected = predictor(picture)[0][0]
+    with tempfile.TemporaryDirectory() as place:
+        folder = build_demo(Path(place) / "demo", predictor)
+        with started(folder) as url:
+            app = App(url, folder, predictor)
+            visit(app, picture, expected, 5)  # warm
+            begin = time.perf_counter()
+            seconds, lost = visit(app, picture, expected, 20)
+            report("1 client", seconds, time.perf_counter() - begin)
+            begin = time.perf_counter()
+            with ThreadPoolExecutor(options.clients) as pool:
+                found = list(
+                    pool.map(lambda _: visit(app, picture, expected, options.requests), range(options.clients))
+                )
+            everything = [value for times, _ in found for value in times]
+            report(f"{options.clients} clients", everything, time.perf_counter() - begin)
+            lost += sum(number for _, number in found)
+    print(f"{lost} answers lost or wrong")
+    return 1 if lost else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,388 @@
+"""Lesson 08: the Vision Transformer against PyTorch's, torchvision's and timm's, and what it refuses."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torchvision import models
+
+from going_modular.engine import train_epochs, train_step
+from going_modular.utils import load_model, save_model
+from going_modular.vit import (
+    VIT_SIZES,
+    MLPBlock,
+    MultiheadSelfAttentionBlock,
+    PatchEmbedding,
+    TransformerEncoderBlock,
+    ViT,
+    ViTConfig,
+    attention_maps,
+    decay_groups,
+    load_torchvision_weights,
+    warmup_cosine,
+)
+
+SMALL = {"image_size": 12, "patch_size": 4, "in_channels": 3, "num_classes": 5}
+SMALL |= {"embed_dim": 16, "depth": 3, "num_heads": 4, "mlp_dim": 24}
+PUBLISHED = {"Ti": 5_717_416, "S": 22_050_664, "B": 86_567_656, "L": 304_326_632, "H": 632_045_800}
+
+
+def small(head_std=0.1, **changes):
+    """Return a small ViT whose head is not zero, so that its logits depend on the picture."""
+    torch.manual_seed(0)
+    model = ViT(ViTConfig(**SMALL | changes))
+    nn.init.normal_(model.head.weight, std=head_std)
+    return model
+
+
+def count(model):
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def batches(n=3):
+    generator = torch.Generator().manual_seed(1)
+    pictures = [torch.rand(8, 3, 12, 12, generator=generator) for _ in range(n)]
+    return [(X, torch.randint(5, (8,), generator=generator)) for X in pictures]
+
+
+# Equation 1
+
+
+@pytest.mark.parametrize(("size", "patch", "channels"), [(12, 4, 3), (6, 6, 1), (5, 1, 2)])
+def test_patch_embedding_is_cut_flatten_multiply(size, patch, channels):
+    torch.manual_seed(0)
+    embedding = PatchEmbedding(size, patch, channels, 8)
+    nn.init.normal_(embedding.class_token)
+    images, side = torch.randn(2, channels, size, size), size // patch
+    tokens = [embedding.class_token[0].expand(2, 8)]
+    for row in range(side):
+        for column in range(side):
+            cut = images[:, :, row * patch : (row + 1) * patch, column * patch : (column + 1) * patch]
+            tokens.append(F.linear(cut.flatten(1), embedding.projection.weight.flatten(1), embedding.projection.bias))
+    expected = torch.stack(tokens, dim=1) + embedding.position_embeddings
+    torch.testing.assert_close(embedding(images), expected)
+
+
+# Equation 2
+
+
+@pytest.mark.parametrize("heads", [1, 2, 8])
+def test_attention_equals_torchs_module(heads):
+    torch.manual_seed(0)
+    ours = MultiheadSelfAttentionBlock(16, heads)
+    reference = nn.MultiheadAttention(16, heads, batch_first=True)
+    reference.load_state_dict(
+        {"in_proj_weight": ours.qkv.weight, "in_proj_bias": ours.qkv.bias}
+        | {f"out_proj.{name}": value for name, value in ours.projection.state_dict().items()}
+    )
+    tokens = torch.randn(2, 7, 16)
+    normed = ours.norm(tokens)
+    expected, expected_weights = reference(normed, normed, normed, average_attn_weights=False)
+    torch.testing.assert_close(ours(tokens), expected)
+    torch.testing.assert_close(ours.weights(tokens), expected_weights)
+
+
+def test_attention_is_the_equation():
+    torch.manual_seed(0)
+    block = MultiheadSelfAttentionBlock(12, 3)
+    tokens = torch.randn(2, 5, 12)
+    query, key, value = block.split_heads(tokens)
+    assert query.shape == key.shape == value.shape == (2, 3, 5, 4)
+    by_hand = torch.softmax(query @ key.mT / math.sqrt(4), dim=-1) @ value
+    torch.testing.assert_close(by_hand, F.scaled_dot_product_attention(query, key, value))
+    torch.testing.assert_close(block(tokens), block.projection(by_hand.transpose(1, 2).reshape(2, 5, 12)))
+
+
+def test_attention_dropout_acts_in_training_only():
+    torch.manual_seed(0)
+    block, tokens = MultiheadSelfAttentionBlock(8, 2, attention_dropout=0.5), torch.randn(1, 6, 8)
+    assert not torch.equal(block(tokens), block(tokens))
+    block.eval()
+    assert torch.equal(block(tokens), block(tokens))
+
+
+# Equation 3, and the block
+
+
+def test_block_equals_torchvisions():
+    torch.manual_seed(0)
+    theirs = models.vision_transformer.EncoderBlock(4, 16, 24, dropout=0.0, attention_dropout=0.0)
+    ours = TransformerEncoderBlock(16, 4, 24)
+    nn.init.normal_(theirs.ln_1.weight), nn.init.normal_(theirs.mlp[0].bias)
+    order = ["ln_1", "self_attention.in_proj", "self_attention.out_proj", "ln_2", "mlp.0", "mlp.3"]
+    values = [value for part in order for name, value in theirs.state_dict().items() if name.startswith(part)]
+    ours.load_state_dict(dict(zip(ours.state_dict(), values, strict=True)))
+    tokens = torch.randn(3, 9, 16)
+    torch.testing.assert_close(ours(tokens), theirs(tokens))
+
+
+def test_gelu_is_exact():
+    mlp = MLPBlock(1, 1)
+    for layer in (mlp.layers[1], mlp.layers[4]):
+        nn.init.ones_(layer.weight), nn.init.zeros_(layer.bias)
+    mlp.layers[0] = nn.Identity()
+    x = torch.linspace(-4, 4, 9)[:, None]
+    torch.testing.assert_close(mlp(x), x * torch.distributions.Normal(0, 1).cdf(x))
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_fewer_outputs_are_the_first_ones(n):
+    torch.manual_seed(0)
+    block, tokens = TransformerEncoderBlock(16, 4, 24), torch.randn(2, 6, 16)
+    torch.testing.assert_close(block(tokens, num_outputs=n), block(tokens)[:, :n])
+
+
+# Equation 4: the whole
+
+
+@pytest.mark.parametrize("size", PUBLISHED)
+def test_counts_are_the_published_ones(size):
+    with torch.device("meta"):
+        assert count(ViT(ViTConfig(**VIT_SIZES[size]))) == PUBLISHED[size]
+
+
+@pytest.mark.parametrize(("size", "name"), [("Ti", "tiny"), ("S", "small"), ("B", "base")])
+def test_counts_are_timms(size, name):
+    timm = pytest.importorskip("timm", reason="a development dependency")
+    with torch.device("meta"):
+        ours, theirs = ViT(ViTConfig(**VIT_SIZES[size])), timm.create_model(f"vit_{name}_patch16_224")
+    assert count(ours) == count(theirs)
+
+
+@pytest.mark.parametrize(("size", "name"), [("B", "vit_b_16"), ("L", "vit_l_16"), ("H", "vit_h_14")])
+def test_counts_are_torchvisions(size, name):
+    with torch.device("meta"):
+        assert count(ViT(ViTConfig(**VIT_SIZES[size]))) == count(getattr(models, name)())
+
+
+def torchvisions(**changes):
+    torch.manual_seed(0)
+    sizes = {"num_layers": 3, "num_heads": 4, "hidden_dim": 16, "mlp_dim": 24, "num_classes": 5} | changes
+    theirs = models.VisionTransformer(image_size=12, patch_size=4, **sizes)
+    for parameter in theirs.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return theirs
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_torchvisions_weights_give_torchvisions_logits(published):
+    theirs, ours = torchvisions().eval(), small().eval()
+    state = theirs.state_dict()
+    if published:  # in the files to be downloaded these layers have names, and torchvision renames them
+        rename = {".mlp.0.": ".mlp.linear_1.", ".mlp.3.": ".mlp.linear_2."}
+        for new, old in rename.items():
+            state = {name.replace(new, old): value for name, value in state.items()}
+    images = torch.randn(4, 3, 12, 12)
+    torch.testing.assert_close(load_torchvision_weights(ours, state)(images), theirs(images), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{"num_layers": 2}, {"num_classes": 6}, {"mlp_dim": 32}])
+def test_weights_of_another_model_are_refused(changes):
+    model = small()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match="torchvision's state dict holds the weights of another model"):
+        load_torchvision_weights(model, torchvisions(**changes).state_dict())
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_small_vit_equals_timms():
+    timm = pytest.importorskip("timm", reason="a development dependency")
+    theirs = timm.models.VisionTransformer(
+        img_size=12, patch_size=4, num_classes=5, embed_dim=16, depth=3, num_heads=4, mlp_ratio=1.5
+    ).eval()
+    ours = small().eval()
+    names = {"cls_token": "embedding.class_token", "pos_embed": "embedding.position_embeddings"}
+    names |= {"patch_embed.proj": "embedding.projection", "norm1": "attention.norm", "attn.qkv": "attention.qkv"}
+    names |= {"attn.proj": "attention.projection", "norm2": "mlp.layers.0"}
+    names |= {"mlp.fc1": "mlp.layers.1", "mlp.fc2": "mlp.layers.4"}
+    state = {}
+    for name, value in theirs.state_dict().items():
+        for old, new in names.items():
+            name = name.replace(old, new)
+        state[name] = torch.randn_like(value) * 0.3
+    ours.load_state_dict(state)
+    theirs.load_state_dict(dict(zip(theirs.state_dict(), state.values(), strict=True)))
+    images = torch.randn(2, 3, 12, 12)
+    torch.testing.assert_close(ours(images), theirs(images), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 7])
+def test_any_batch_size(batch_size):
+    model = small().eval()
+    images = torch.randn(7, 3, 12, 12)
+    torch.testing.assert_close(model(images[:batch_size]), model(images)[:batch_size])
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 12, 16), (2, 1, 12, 12), (3, 12, 12), (2, 3, 16, 16)])
+def test_pictures_of_another_shape_are_refused(shape):
+    for ask in (small(), lambda images: attention_maps(small(), images)):
+        with pytest.raises(ValueError, match=r"takes images \(B, 3, 12, 12\)"):
+            ask(torch.zeros(shape))
+
+
+def test_a_new_model_knows_nothing():
+    torch.manual_seed(0)
+    logits = ViT(ViTConfig(**SMALL))(torch.randn(2, 3, 12, 12))
+    assert torch.equal(logits, torch.zeros(2, 5))
+
+
+def test_every_parameter_gets_a_gradient():
+    model = small()
+    F.cross_entropy(model(torch.randn(4, 3, 12, 12)), torch.arange(4)).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+def test_weights_survive_saving(tmp_path):
+    model, other = small().eval(), small(head_std=1.0).eval()
+    path = save_model(model, tmp_path, "vit.pt")
+    images = torch.randn(2, 3, 12, 12)
+    assert torch.equal(load_model(other, path)(images), model(images))
+
+
+# The configuration
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"patch_size": 5}, "patch_size 5 does not divide image_size 12: choose one of 1, 2, 3, 4, 6, 12"),
+        ({"patch_size": 24}, "patch_size 24 does not divide"),
+        ({"patch_size": 0}, "patch_size is 0"),
+        ({"patch_size": -4}, "patch_size is -4"),
+        ({"image_size": 12.0}, "image_size 12.0"),
+        ({"num_heads": 3}, "num_heads 3 does not divide embed_dim 16: choose one of 1, 2, 4, 8, 16"),
+        ({"num_heads": 0}, "num_heads is 0"),
+        ({"embed_dim": 0}, "embed_dim 0"),
+        ({"depth": 0}, "depth is 0"),
+        ({"depth": "12"}, "depth is '12'"),
+        ({"in_channels": 0}, "in_channels is 0"),
+        ({"num_classes": -1}, "num_classes is -1"),
+        ({"mlp_dim": 1.5}, "mlp_dim is 1.5"),
+        ({"dropout": 1.0}, "dropout is 1.0"),
+        ({"attention_dropout": -0.1}, "attention_dropout is -0.1"),
+        ({"dropout": math.nan}, "dropout is nan"),
+    ],
+)
+def test_bad_sizes_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        ViTConfig(**SMALL | changes)
+
+
+def test_the_parts_refuse_sizes_that_do_not_divide():
+    with pytest.raises(ValueError, match="patch_size 5"):
+        PatchEmbedding(12, 5, 3, 8)
+    with pytest.raises(ValueError, match="num_heads 3"):
+        MultiheadSelfAttentionBlock(16, 3)
+
+
+def test_a_config_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        ViTConfig().depth = 3
+
+
+# Looking inside
+
+
+def test_attention_maps():
+    model = small(dropout=0.5, attention_dropout=0.5)
+    images = torch.randn(2, 3, 12, 12)
+    maps = attention_maps(model, images)
+    assert maps.shape == (3, 2, 4, 10, 10) and model.training
+    torch.testing.assert_close(maps.sum(dim=-1), torch.ones(3, 2, 4, 10))
+    tokens = model.eval().embedding(images)
+    torch.testing.assert_close(maps[0], model.blocks[0].attention.weights(tokens))
+    torch.testing.assert_close(maps[1], model.blocks[1].attention.weights(model.blocks[0](tokens)))
+    assert torch.equal(maps, attention_maps(model, images))
+
+
+# Training
+
+
+def rates(steps, warmup_steps, count):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
+    scheduler, found = warmup_cosine(optimizer, steps, warmup_steps), []
+    for _ in range(count):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+def test_warmup_and_cosine():
+    found = rates(steps=14, warmup_steps=4, count=17)
+    assert found[:5] == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0])
+    assert found[4:14] == pytest.approx([1 + math.cos(math.pi * k / 10) for k in range(10)])
+    assert found[14:] == pytest.approx([0, 0, 0])
+
+
+def test_without_warmup_it_is_torchs_cosine():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
+    scheduler, expected = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10), []
+    for _ in range(10):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates(steps=10, warmup_steps=0, count=10) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("steps", "warmup_steps"), [(5, 5), (5, 6), (5, -1), (0, 0)])
+def test_a_warmup_that_does_not_end_is_refused(steps, warmup_steps):
+    with pytest.raises(ValueError, match=f"warmup_steps is {warmup_steps}, steps {steps}"):
+        rates(steps, warmup_steps, 1)
+
+
+def test_decay_groups():
+    model = small()
+    matrices, vectors = decay_groups(model, 0.3)
+    assert (matrices["weight_decay"], vectors["weight_decay"]) == (0.3, 0.0)
+    decayed = {id(parameter) for parameter in matrices["params"]}
+    names = {name for name, parameter in model.named_parameters() if id(parameter) not in decayed}
+    assert len(matrices["params"]) + len(vectors["params"]) == len(list(model.parameters()))
+    assert "embedding.class_token" in names and "embedding.position_embeddings" in names
+    assert all(
+        name.endswith("bias") or "norm" in name or ".mlp.layers.0" in name or "embedding." in name for name in names
+    )
+    assert not names & {"embedding.projection.weight", "head.weight", "blocks.0.attention.qkv.weight"}
+
+
+@pytest.mark.parametrize("max_norm", [0.01, 1e6, None])
+def test_a_step_with_max_norm_equals_clipping_by_hand(max_norm):
+    model, by_hand, data, loss_fn = small(), small(), batches(), nn.CrossEntropyLoss()
+    optimizers = [torch.optim.SGD(m.parameters(), lr=0.5) for m in (model, by_hand)]
+    for X, y in data:
+        optimizers[1].zero_grad()
+        loss_fn(by_hand(X), y).backward()
+        length = math.sqrt(sum(p.grad.square().sum().item() for p in by_hand.parameters()))
+        if max_norm is not None and length > max_norm:
+            for parameter in by_hand.parameters():
+                parameter.grad.mul_(max_norm / length)
+        optimizers[1].step()
+    train_step(model, data, loss_fn, optimizers[0], "cpu", max_norm=max_norm)
+    for ours, expected in zip(model.parameters(), by_hand.parameters(), strict=True):
+        torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_clipping_hides_no_nan():
+    model = small()
+    before, data = copy.deepcopy(model.state_dict()), batches()
+    data[1][0][0, 0, 0, 0] = math.nan
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(FloatingPointError, match="epoch 1: NaN or infinity at step 2 of 3"):
+        list(train_epochs(model, data, data, optimizer, nn.CrossEntropyLoss(), 1, "cpu", max_norm=1.0))
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_it_learns_a_batch_by_heart():
+    torch.manual_seed(0)
+    model, data = ViT(ViTConfig(**SMALL)), batches(1)
+    optimizer = torch.optim.AdamW(decay_groups(model, 0.05), lr=1e-2)
+    scheduler = warmup_cosine(optimizer, 60, 6)
+    rows = list(
+        train_epochs(model, data, data, optimizer, nn.CrossEntropyLoss(), 60, "cpu", scheduler=scheduler, max_norm=1.0)
+    )
+    assert rows[0]["train_loss"] == pytest.approx(math.log(5), abs=1e-4)  # a new model: every class equally likely
+    assert rows[-1]["test_acc"] == 1.0
