@@ -131,7 +131,7 @@ RUN useradd --create-home --uid 1000 app && mkdir /app && chown app /app
 USER app
 WORKDIR /app
 COPY --chown=app requirements.txt .
-RUN pip install --user --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu -r requirements.txt
+RUN pip install --user --no-cache-dir -r requirements.txt
 COPY --chown=app . .
 ENV GRADIO_SERVER_NAME=0.0.0.0 GRADIO_SERVER_PORT=7860 GRADIO_ANALYTICS_ENABLED=False
 EXPOSE 7860
@@ -225,7 +225,8 @@ def quantize(path, target, batches):
         prepared, result = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
         q.quant_pre_process(path, prepared, skip_symbolic_shape=True)
         reader = CalibrationBatches(batches)
-        q.quantize_static(prepared, result, reader, per_channel=True, activation_type=q.QuantType.QUInt8)
+        kinds = {"per_channel": True, "activation_type": q.QuantType.QUInt8}
+        q.quantize_static(prepared, result, reader, reduce_range=True, **kinds)  # 7 bits: older processors overflow
         with whole_file(target) as file:
             file.write(result.read_bytes())
     return Path(target)

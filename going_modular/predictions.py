@@ -81,6 +81,8 @@ def build_architecture(config, num_classes):
         return EfficientNetLite0(num_classes), lite0_transform(size)
     if name == "vit":
         sizes = {field.name: config[field.name] for field in dataclasses.fields(ViTConfig) if field.name in config}
+        if not 1 <= sizes["depth"] <= 100:  # more would fill the memory before a weight is compared
+            raise ValueError(f"depth is {sizes['depth']!r}: it must be a whole number from 1 to 100")
         model = ViT(ViTConfig(**sizes | {"num_classes": num_classes}))
     else:
         model = MODELS[name](SimpleNamespace(**config), num_classes)

@@ -466,6 +466,10 @@ MODELS = {
     "a huge picture": (config(image_size=10**9), "from 1 to 2048"),
     "a size that is text": (config(image_size="16"), "from 1 to 2048"),
     "a huge model": (config(hidden_units=10**6), other),
+    "a deep model": (
+        config(model="vit", patch_size=4, embed_dim=8, depth=10**6, num_heads=2, mlp_dim=8),
+        "depth is 1000000: it must be a whole number from 1 to 100",
+    ),
     "half a config": (lambda folder: (folder / "config.json").write_text("{"), "is no model's config"),
     "a config of a list": (lambda folder: (folder / "config.json").write_text("[1]"), "is no model's config"),
 }
