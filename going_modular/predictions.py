@@ -73,11 +73,11 @@ def pred_and_plot_image(model, image_path, class_names, image_size=(224, 224), t
 def build_architecture(config, num_classes):
     """Return (model, transform), untrained, as config says. Raises ValueError, KeyError, TypeError, AttributeError."""
     name, size = config["model"], config["image_size"]
-    if name not in (*MODELS, "lite0", "vit"):
-        raise ValueError(f"unknown model {name!r}: choose one of {', '.join(MODELS)}, lite0, vit")
+    if name not in (*MODELS, "effnet_lite0", "vit"):
+        raise ValueError(f"unknown model {name!r}: choose one of {', '.join(MODELS)}, effnet_lite0, vit")
     if type(size) is not int or not 1 <= size <= 2048:
         raise ValueError(f"image_size is {size!r}: it must be a whole number from 1 to 2048")
-    if name == "lite0":
+    if name == "effnet_lite0":
         return EfficientNetLite0(num_classes), lite0_transform(size)
     if name == "vit":
         sizes = {field.name: config[field.name] for field in dataclasses.fields(ViTConfig) if field.name in config}
@@ -241,7 +241,7 @@ class Predictor:
     def save(self, folder):
         """Write config.json and best.pt, the weights, for ``load``. Raises ValueError without a config that fits."""
         if not self.config:
-            raise ValueError('save needs a config: Predictor(..., config={"model": "lite0", "image_size": 160})')
+            raise ValueError('save needs a config: Predictor(..., config={"model": "effnet_lite0", "image_size": 160})')
         with torch.device("meta"):
             wanted, _ = build_architecture(self.config, len(self.class_names))
         check_fit(self.model.state_dict(), wanted, "the predictor")

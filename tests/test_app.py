@@ -111,7 +111,7 @@ def started(folder, python=sys.executable):
 def demo(tmp_path_factory):
     set_seeds(42)
     model, transform = create_effnet_lite0_model(3, "cpu", image_size=64)
-    predictor = Predictor(model, CLASSES, transform, config={"model": "lite0", "image_size": 64})
+    predictor = Predictor(model, CLASSES, transform, config={"model": "effnet_lite0", "image_size": 64})
     place = tmp_path_factory.mktemp("demo")
     example = place / "example.png"
     example.write_bytes(GOOD)

@@ -107,7 +107,7 @@ def test_a_huge_picture_object(predictor):
     [
         (CONFIG, lambda: TinyVGG(3, 4, 3, image_size=16)),
         ({**CONFIG, "model": "cnn"}, lambda: CNNModel(3, 3, widths=(4, 8, 16), image_size=16)),
-        ({"model": "lite0", "image_size": 64}, lambda: EfficientNetLite0(3)),
+        ({"model": "effnet_lite0", "image_size": 64}, lambda: EfficientNetLite0(3)),
         (VIT, lambda: ViT(ViTConfig(**{k: v for k, v in VIT.items() if k != "model"} | {"num_classes": 3}))),
     ],
     ids=["tinyvgg", "cnn", "lite0", "vit"],

@@ -46,7 +46,7 @@ def main():
     parser.add_argument("--size", type=int, default=128, help="pixels a side that the model looks at")
     options = parser.parse_args()
     model, transform = create_effnet_lite0_model(3, "cpu", image_size=options.size)
-    config = {"model": "lite0", "image_size": options.size}
+    config = {"model": "effnet_lite0", "image_size": options.size}
     predictor = Predictor(model, ["cat", "dog", "horse"], transform, config=config)
     picture = encode(draw())
     expected = predictor(picture)[0][0]
