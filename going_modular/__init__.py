@@ -10,5 +10,7 @@ engine: The training loop: one step, one epoch, a whole training.
 train: Training from the command line.
 tracking: Experiments recorded, and compared.
 predictions: From a picture to ranked class probabilities.
+performance: Measuring speed, and the changes that improve it.
 app: A trained model served to people.
+__main__: The course as one command.
 """

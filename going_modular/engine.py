@@ -62,34 +62,54 @@ def check_labels(labels, outputs):
         )
 
 
-def train_step(model, dataloader, loss_fn, optimizer, device, *, scheduler=None, metric=accuracy, max_norm=None):
+def update_weights(model, X, labels, loss_fn, optimizer, device, max_norm=None):
+    """Let the model learn from one batch, and return (outputs, y, loss): labels and results on ``device``, detached.
+
+    Arguments and errors as for ``train_step``, X and labels being one batch of its dataloader.
+    """
+    X, y = X.to(device), labels.to(device)
+    optimizer.zero_grad()
+    outputs = model(X)
+    check_labels(labels, outputs)
+    loss = loss_fn(outputs, y)
+    loss.backward()
+    if max_norm is not None:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+    optimizer.step()
+    return outputs.detach(), y, loss.detach()
+
+
+def train_step(
+    model,
+    dataloader,
+    loss_fn,
+    optimizer,
+    device,
+    *,
+    scheduler=None,
+    metric=accuracy,
+    max_norm=None,
+    update=update_weights,
+):
     """Train for one epoch and return (loss, metric), each the exact mean over the samples while they were trained on.
 
     dataloader: yields batches (X, y), len(y) samples each.  loss_fn and metric: (outputs, y) -> mean over the batch.
     scheduler: stepped after every batch.  max_norm: gradients together longer than this are scaled down to it (lesson
-    08).  Raises ValueError for an empty dataloader, a model on another device, labels outside the classes;
-    FloatingPointError, with the step, where the loss or a parameter became NaN or infinite: model, optimizer and
-    scheduler are then as they were before this epoch.
+    08).  update: called in place of ``update_weights`` (lesson 10).  Raises ValueError for an empty dataloader, a model
+    on another device, labels outside the classes; FloatingPointError, with the step, where the loss or a parameter
+    became NaN or infinite: model, optimizer and scheduler are then as they were before this epoch.
     """
     check_device(model, device)
-    parts = [part for part in (model, optimizer, scheduler) if part is not None]
+    parts = [part for part in (model, optimizer, scheduler, update) if hasattr(part, "state_dict")]
     before = copy.deepcopy([part.state_dict() for part in parts])
     losses, scores, sizes = [], [], []
     with model_mode(model, training=True):
         for X, labels in dataloader:
-            X, y = X.to(device), labels.to(device)
-            optimizer.zero_grad()
-            outputs = model(X)
-            check_labels(labels, outputs)
-            loss = loss_fn(outputs, y)
-            loss.backward()
-            if max_norm is not None:
-                torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
-            optimizer.step()
+            outputs, y, loss = update(model, X, labels, loss_fn, optimizer, device, max_norm)
             if scheduler is not None:
                 scheduler.step()
-            losses.append(loss.detach())
-            scores.append(metric(outputs.detach(), y))
+            losses.append(loss)
+            scores.append(metric(outputs, y))
             sizes.append(len(y))
     check_finite(losses, model, parts, before)
     return mean_over_samples(losses, sizes), mean_over_samples(scores, sizes)
@@ -149,6 +169,7 @@ def train_epochs(
     scheduler=None,
     metric=accuracy,
     max_norm=None,
+    update=update_weights,
     first_epoch=1,
 ):
     """Train, and after every epoch yield a row: {"epoch": 1.., "train_loss", "train_acc", "test_loss", "test_acc"}.
@@ -159,7 +180,7 @@ def train_epochs(
     if epochs < 1:
         raise ValueError(f"epochs is {epochs}; train for at least 1")
     name = "acc" if metric is accuracy else getattr(metric, "__name__", type(metric).__name__)
-    options = {"scheduler": scheduler, "metric": metric, "max_norm": max_norm}
+    options = {"scheduler": scheduler, "metric": metric, "max_norm": max_norm, "update": update}
     for epoch in range(first_epoch, epochs + 1):
         try:
             train_loss, train_score = train_step(model, train_dataloader, loss_fn, optimizer, device, **options)
@@ -182,12 +203,13 @@ def train(
     scheduler=None,
     metric=accuracy,
     max_norm=None,
+    update=update_weights,
 ):
     """Train and return every epoch's results: {"train_loss": [...], "train_acc": [...], "test_loss", "test_acc"}.
 
     Arguments and errors as for ``train_epochs``.
     """
-    options = {"scheduler": scheduler, "metric": metric, "max_norm": max_norm}
+    options = {"scheduler": scheduler, "metric": metric, "max_norm": max_norm, "update": update}
     rows = train_epochs(model, train_dataloader, test_dataloader, optimizer, loss_fn, epochs, device, **options)
     results = {}
     for row in rows:

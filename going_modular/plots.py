@@ -1,5 +1,6 @@
 # Written by tools/export.py from 00_tensors.ipynb, 01_workflow.ipynb, 02_classification.ipynb,
-# 03_computer_vision.ipynb, 06_transfer_learning.ipynb, 07_experiment_tracking.ipynb: edit there, not here.
+# 03_computer_vision.ipynb, 06_transfer_learning.ipynb, 07_experiment_tracking.ipynb, 10_performance.ipynb: edit there,
+# not here.
 """Every figure that the course draws twice."""
 
 import copy
@@ -245,3 +246,21 @@ def plot_runs(runs, metric, title="", ax=None):
     ax.set(xlabel="epoch", ylabel=metric, title=title)
     ax.legend()
     return ax.figure
+
+
+def plot_spans(spans, title=""):
+    """Draw when each named part of a program ran, one line a name.
+
+    spans: [(name, start, duration), ...] in milliseconds, as ``performance.read_spans`` gives them.
+    Returns the matplotlib Axes.
+    """
+    names = list(dict.fromkeys(name for name, _, _ in spans))
+    _, ax = plt.subplots(figsize=(8, 0.5 * len(names) + 1.2), layout="constrained")
+    for row, name in enumerate(names):
+        ax.broken_barh(
+            [(start, length) for other, start, length in spans if other == name], (row - 0.4, 0.8), color=f"C{row}"
+        )
+    ax.set_yticks(range(len(names)), names)
+    ax.invert_yaxis()
+    ax.set(xlabel="milliseconds", title=title)
+    return ax

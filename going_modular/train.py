@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from going_modular.data_setup import create_dataloaders, create_transforms, list_pictures, unpack
-from going_modular.engine import train_epochs
+from going_modular.engine import train_epochs, update_weights
 from going_modular.model_builder import CNNModel, TinyVGG
 from going_modular.utils import (
     get_device,
@@ -66,9 +67,12 @@ class TrainConfig:
     num_workers: int = option(0, "processes that load pictures: changes the speed, not the results")
     seed: int = option(42, "seed of weights, order and augmentation")
 
+    models = MODELS
+    may_change = ("data", "num_workers")  # when a training goes on: the folder may have moved
+
     def __post_init__(self):
-        if self.model not in MODELS:
-            raise ValueError(f"unknown model {self.model!r}: choose one of {', '.join(MODELS)}")
+        if self.model not in self.models:
+            raise ValueError(f"unknown model {self.model!r}: choose one of {', '.join(self.models)}")
         for name in ("hidden_units", "image_size", "epochs", "batch_size", "lr"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}: choose a finite number above 0")
@@ -86,6 +90,9 @@ class Training(NamedTuple):
     model: nn.Module
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
+    update: Callable = update_weights  # lesson 10 has faster ones
+    finish_row: Callable = dict  # from an epoch's row of this process to the row of all that train together
+    is_main: bool = True  # the one of them that writes the files and shows the bar
 
 
 def setup_training(config, device):
@@ -96,7 +103,7 @@ def setup_training(config, device):
     """
     train_dataloader, valid_dataloader, class_names = load_folders(config)
     set_seeds(config.seed)
-    model = MODELS[config.model](config, len(class_names)).to(device)
+    model = config.models[config.model](config, len(class_names)).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     steps = config.epochs * len(train_dataloader)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=steps)
@@ -123,7 +130,9 @@ def load_folders(config):
 
 def parts_of(training):
     """Return the parts of a Training that a checkpoint keeps, by name."""
-    return {"model": training.model, "optimizer": training.optimizer, "scheduler": training.scheduler}
+    parts = {"model": training.model, "optimizer": training.optimizer, "scheduler": training.scheduler}
+    has_state = bool(getattr(training.update, "state_dict", dict)())  # lesson 10's has, in one case
+    return parts | ({"update": training.update} if has_state else {})
 
 
 def best_row(rows):
@@ -140,24 +149,24 @@ def keep_epoch(out, training, rows, config):
     save_checkpoint(out / "last.pt", parts_of(training), rows, dataclasses.asdict(config))
 
 
-def begin(config, out, device, resume):
+def begin(config, out, device, resume, setup=setup_training):
     """Return (training, rows): a new Training and no rows, or, to resume, as the checkpoint in ``out`` has them.
 
     Raises FileExistsError where ``out`` holds a training and resume is False, ValueError for another config's.
     """
     last = out / "last.pt"
     if not last.exists():
-        return setup_training(config, device), []
+        return setup(config, device), []
     if not resume:
         raise FileExistsError(f"{out} holds a training: add --resume to go on with it, or choose another --out")
     checkpoint = read_checkpoint(last)
     for name, value in dataclasses.asdict(config).items():
-        kept = checkpoint["config"].get(name)
-        if kept != value and name not in ("data", "num_workers"):  # the folder may have moved
+        kept = checkpoint["config"].get(name, value)
+        if kept != value and name not in config.may_change:
             raise ValueError(
                 f"{last} was trained with {name} {kept}, not {value}: keep {kept}, or choose another --out"
             )
-    training = setup_training(config, device)
+    training = setup(config, device)
     restore_checkpoint(last, checkpoint, parts_of(training))
     training.train_dataloader.batch_sampler.epoch = checkpoint["epoch"]
     return training, checkpoint["rows"]
@@ -175,34 +184,53 @@ class WithBar:
             self.bar.update()
 
 
-def run(config, out, *, resume=False):
+def keep_config(out, training, config):
+    """Write config.json, the config and the names of the classes, to the folder ``out``."""
+    with whole_file(out / "config.json") as file:
+        content = dataclasses.asdict(config) | {"class_names": training.class_names}
+        file.write(json.dumps(content, indent=2).encode())
+
+
+def progress_bar(training, config, finished):
+    """Return a tqdm bar over all batches of a Training, those of its finished epochs behind it."""
+    steps = len(training.train_dataloader)
+    hidden = None if training.is_main else True  # None: where no terminal is
+    return tqdm(total=config.epochs * steps, initial=finished * steps, unit="batch", disable=hidden)
+
+
+def kept_sentence(rows, config, out):
+    """Return what somebody reads whose training ended early."""
+    return f"{len(rows)} of {config.epochs} epochs are kept in {out}, go on with --resume"
+
+
+def run(config, out, *, resume=False, setup=setup_training):
     """Train as ``config`` says, keep everything in the folder ``out``, and return the rows of results, one an epoch.
 
-    resume: go on after the last epoch that ``out`` holds.  Interrupted (Ctrl-C), it keeps the weights as they stand in
-    interrupted.pt and raises KeyboardInterrupt with a message.  Errors as ``begin``, ``setup_training`` and the engine.
+    resume: go on after the last epoch that ``out`` holds.  setup: (config, device) -> Training.  Interrupted (Ctrl-C),
+    it keeps the weights as they stand in interrupted.pt and raises KeyboardInterrupt with a message.  Errors as
+    ``begin``, ``setup_training`` and the engine.
     """
     out, device, loss_fn = Path(out), get_device(), nn.CrossEntropyLoss()
-    training, rows = begin(config, out, device, resume)
-    train_dataloader, valid_dataloader, class_names, model, optimizer, scheduler = training
-    with whole_file(out / "config.json") as file:
-        file.write(json.dumps(dataclasses.asdict(config) | {"class_names": class_names}, indent=2).encode())
-    finished, steps = len(rows), len(train_dataloader)
-    keywords = {"scheduler": scheduler, "first_epoch": finished + 1}
+    training, rows = begin(config, out, device, resume, setup)
+    if training.is_main:
+        keep_config(out, training, config)
     try:
-        with tqdm(total=config.epochs * steps, initial=finished * steps, unit="batch", disable=None) as bar:
-            batches = WithBar(train_dataloader, bar)
+        with progress_bar(training, config, len(rows)) as bar:
+            loaders = WithBar(training.train_dataloader, bar), training.valid_dataloader
+            options = {"scheduler": training.scheduler, "update": training.update, "first_epoch": len(rows) + 1}
             for row in train_epochs(
-                model, batches, valid_dataloader, optimizer, loss_fn, config.epochs, device, **keywords
+                training.model, *loaders, training.optimizer, loss_fn, config.epochs, device, **options
             ):
-                rows.append({name.replace("test", "valid"): value for name, value in row.items()})
-                keep_epoch(out, training, rows, config)
-                finished = len(rows)
+                row = {name.replace("test", "valid"): value for name, value in row.items()}
+                finished = [*rows, training.finish_row(row)]
+                if training.is_main:
+                    keep_epoch(out, training, finished, config)
+                rows = finished
                 bar.set_postfix_str(f"valid loss {rows[-1]['valid_loss']:.3f}, accuracy {rows[-1]['valid_acc']:.3f}")
     except KeyboardInterrupt:
-        save_model(model, out, "interrupted.pt")
-        raise KeyboardInterrupt(
-            f"{finished} of {config.epochs} epochs are kept in {out}, go on with --resume"
-        ) from None
+        if training.is_main:
+            save_model(training.model, out, "interrupted.pt")
+        raise KeyboardInterrupt(kept_sentence(rows, config, out)) from None
     return rows
 
 
@@ -214,33 +242,48 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}; --help lists the options\n")
 
 
+def add_options(parser, kind=TrainConfig, names=None):
+    """Give a parser an option for each field of a TrainConfig's class, or for those in ``names``."""
+    for field in dataclasses.fields(kind):
+        is_switch, value = field.type is bool, field.type.__name__
+        settings = {"action": argparse.BooleanOptionalAction} if is_switch else {"type": field.type, "metavar": value}
+        text = f"{field.metadata['help']} (default: {field.default})"
+        if names is None or field.name in names:
+            parser.add_argument(f"--{field.name.replace('_', '-')}", help=text, **settings)
+
+
+def add_run_options(parser):
+    """Give a parser the options that say where a training is kept, and whether it goes on."""
+    parser.add_argument(
+        "--out", default="runs/first", metavar="str", help="folder for the results (default: runs/first)"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the training in --out, with its config")
+
+
 def build_parser():
-    """Return the parser of ``python -m going_modular.train``: an option for each field of TrainConfig, and two more."""
+    """Return the parser of ``python -m going_modular.train``."""
     parser = OneLineParser(
         prog="python -m going_modular.train",
         description="Train a classifier on a folder of pictures: data/train/CLASS/*.png and data/valid/CLASS/*.png.",
         argument_default=argparse.SUPPRESS,  # an option that is not given is absent
     )
-    for field in dataclasses.fields(TrainConfig):
-        is_switch, value = field.type is bool, field.type.__name__
-        kind = {"action": argparse.BooleanOptionalAction} if is_switch else {"type": field.type, "metavar": value}
-        text = f"{field.metadata['help']} (default: {field.default})"
-        parser.add_argument(f"--{field.name.replace('_', '-')}", help=text, **kind)
-    parser.add_argument(
-        "--out", default="runs/first", metavar="str", help="folder for the results (default: runs/first)"
-    )
-    parser.add_argument("--resume", action="store_true", help="go on with the training in --out, with its config")
+    add_options(parser)
+    add_run_options(parser)
     return parser
 
 
-def read_config(out):
-    """Return the fields of the TrainConfig in out/config.json. Raises FileNotFoundError, ValueError if damaged."""
-    path = Path(out) / "config.json"
+def read_config(out, kind=TrainConfig):
+    """Return the fields of a TrainConfig's class in out/config.json; one that only a subclass has may be missing.
+
+    Raises FileNotFoundError, ValueError if damaged.
+    """
+    path, needed = Path(out) / "config.json", {field.name for field in dataclasses.fields(TrainConfig)}
     if not path.is_file():
         raise FileNotFoundError(f"{out} holds no training to go on with: leave out --resume to begin one")
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
-        values = {field.name: field.type(settings[field.name]) for field in dataclasses.fields(TrainConfig)}
+        fields = [field for field in dataclasses.fields(kind) if field.name in needed or field.name in settings]
+        values = {field.name: field.type(settings[field.name]) for field in fields}
         if values != {name: settings[name] for name in values}:
             raise TypeError  # such as "no" for a switch
         return values
@@ -248,23 +291,44 @@ def read_config(out):
         raise ValueError(f"{path} is damaged: mend it, or begin again with another --out") from None
 
 
-def main(arguments=None):
-    """Train as the command line says. Returns the exit status: 0, 1 for NaN, 2 for bad input, 130 for Ctrl-C."""
-    options = vars(build_parser().parse_args(arguments))
-    out, resume = options.pop("out"), options.pop("resume", False)
+def exit_status(command, *arguments):
+    """Run command(*arguments) and return 0, or say in a line what went wrong: 1 NaN, 2 bad input, 130 Ctrl-C."""
     try:
-        config = TrainConfig(**(read_config(out) if resume else {}) | options)
-        best = best_row(run(config, out, resume=resume))
+        command(*arguments)
+        return 0
     except KeyboardInterrupt as interruption:
-        print(f"interrupted: {interruption or 'no epoch had begun'}", file=sys.stderr)
+        print(f"interrupted: {interruption or 'nothing had begun'}", file=sys.stderr)
         return 130
     except (ValueError, OSError, FloatingPointError, torch.OutOfMemoryError) as error:
         reason = str(error).strip().splitlines()[-1]  # before it stands a traceback where a loader's process failed
         print(f"error: {reason}", file=sys.stderr)
         return 1 if isinstance(error, FloatingPointError) else 2
+
+
+def config_of(options, kind=TrainConfig):
+    """Return the config that a command's options describe, on top of the kept one where the training goes on."""
+    settings = dict(options)
+    kept = read_config(settings["out"], kind) if settings.pop("resume", False) else {}
+    del settings["out"]
+    return kind(**kept | settings)
+
+
+def best_sentence(rows, config, out):
+    """Return what a finished training has to say."""
+    best = best_row(rows)
     scores = f"valid accuracy {best['valid_acc']:.3f}, valid loss {best['valid_loss']:.3f}"
-    print(f"{out}: epoch {best['epoch']} of {config.epochs} is the best, {scores}; its weights are in best.pt")
-    return 0
+    return f"{out}: epoch {best['epoch']} of {config.epochs} is the best, {scores}; its weights are in best.pt"
+
+
+def main(arguments=None):
+    """Train as the command line says, and return the exit status."""
+
+    def command(options):
+        config = config_of(options)
+        rows = run(config, options["out"], resume="resume" in options)
+        print(best_sentence(rows, config, options["out"]))
+
+    return exit_status(command, vars(build_parser().parse_args(arguments)))
 
 
 if __name__ == "__main__" and "__file__" in globals():

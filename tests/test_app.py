@@ -118,6 +118,25 @@ def demo(tmp_path_factory):
     return build_demo(place / "app", predictor, [example]), predictor
 
 
+@pytest.fixture(scope="module", autouse=True)
+def installation(request, demo, tmp_path_factory):
+    """(pip at work, the Python of a fresh environment): begun before this file's tests, for the last of them."""
+    if not any(item.name == "test_the_folder_starts_in_a_fresh_environment" for item in request.session.items):
+        yield None
+        return
+    place = tmp_path_factory.mktemp("fresh")
+    subprocess.run([sys.executable, "-m", "venv", place / "venv"], check=True)
+    python = next(path for path in (place / "venv").glob("*/python*") if path.stem == "python")
+    options = ["--quiet", "--no-compile", "--disable-pip-version-check"]  # to compile would take longer than the rest
+    command = [python, "-m", "pip", "install", *options, "-r", demo[0] / "requirements.txt"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # pip may go outside
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
+    ) as pip:
+        yield pip, python
+        pip.kill()
+
+
 @pytest.fixture(scope="module")
 def app(demo):
     folder, predictor = demo
@@ -201,29 +220,6 @@ def test_a_browser_shows_three_bars_and_asks_no_other_machine(app, page, tmp_pat
     page.get_by_text("The file is no picture").wait_for()
     remote = [url for url in requests if not url.startswith((app.url, "data:", "blob:"))]
     assert len(requests) > 10 and remote == []
-
-
-def test_the_folder_starts_in_a_fresh_environment(demo, tmp_path):
-    folder, predictor = demo
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
-    python = next(path for path in (tmp_path / "venv").glob("*/python*") if path.stem == "python")
-    install = [
-        python,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "-r",
-        folder / "requirements.txt",
-    ]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # pip may go outside
-    done = subprocess.run(install, capture_output=True, text=True, env=environment)
-    if done.returncode and "No matching distribution" in done.stderr and "connection" in done.stderr.lower():
-        pytest.skip("no package index is within reach")
-    assert done.returncode == 0, done.stderr
-    with started(folder, python) as url:
-        assert close(App(url, folder, predictor).ask(GOOD), predictor(GOOD))
 
 
 # Bad input: each case a clear message, and a server that answers the next visitor
@@ -514,3 +510,13 @@ def check_message(message, expected):
     """One line that says what is wrong, and nothing of the server's folders."""
     assert isinstance(message, str) and re.search(expected, message), message
     assert "\n" not in message and "site-packages" not in message
+
+
+def test_the_folder_starts_in_a_fresh_environment(demo, installation):
+    (folder, predictor), (pip, python) = demo, installation
+    _, errors = pip.communicate()
+    if pip.returncode and "No matching distribution" in errors and "connection" in errors.lower():
+        pytest.skip("no package index is within reach")
+    assert pip.returncode == 0, errors
+    with started(folder, python) as url:
+        assert close(App(url, folder, predictor).ask(GOOD), predictor(GOOD))

@@ -11,7 +11,6 @@ import sys
 import time
 import tomllib
 import urllib.request
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -200,9 +199,3 @@ def test_nothing_that_the_tests_start_reaches_outside():
         assert "the tests stay on this machine" in done.stderr
         with pytest.raises(OSError, match="the tests stay on this machine"):
             exec(reach_out)
-
-
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md"])
-def test_relative_links_resolve(root, page):
-    for target in re.findall(r"\]\((?!https?://)([^)#]+)", (root / page).read_text(encoding="utf-8")):
-        assert ((root / page).parent / Path(target)).exists(), target

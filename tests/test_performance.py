@@ -1,0 +1,315 @@
+"""Lesson 10: measuring, profiling and counting."""
+
+import copy
+import itertools
+import json
+import time
+import warnings
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.profiler import record_function
+
+from going_modular.engine import train, train_step, update_weights
+from going_modular.model_builder import CNNModel, TinyVGG
+from going_modular.performance import (
+    Timing,
+    Updater,
+    benchmark,
+    compile_model,
+    count_flops,
+    matmul_rate,
+    profile_model,
+    quartiles,
+    read_spans,
+    speedup,
+    synchronize,
+    vital_signs,
+)
+from going_modular.plots import plot_spans
+from going_modular.vit import ViT, ViTConfig
+
+CPU = torch.device("cpu")
+
+
+# Measuring
+
+
+def test_synchronize_takes_any_name_of_a_device():
+    synchronize("cpu")
+    synchronize(CPU)
+
+
+def test_benchmark_counts_calls_and_finds_the_faster():
+    calls = {"slow": 0, "fast": 0}
+
+    def function(name, seconds):
+        calls[name] += 1
+        time.sleep(seconds)
+
+    functions = {"slow": lambda: function("slow", 0.03), "fast": lambda: function("fast", 0.003)}
+    timings = benchmark(functions, repeats=4, warmup=3, device=CPU)
+    assert calls == {"slow": 7, "fast": 7} and list(timings) == ["slow", "fast"]
+    assert timings["slow"].median >= 0.03 and timings["slow"].median > 2 * timings["fast"].median
+    for timing in timings.values():
+        assert timing.low <= timing.median <= timing.high and len(timing.rounds) == 4
+
+
+def test_benchmark_changes_the_order_and_leaves_the_seeds_alone():
+    order, state = [], torch.get_rng_state()
+    benchmark({name: lambda name=name: order.append(name) for name in "abc"}, repeats=20, warmup=0, device=CPU)
+    rounds = [tuple(order[k : k + 3]) for k in range(0, 60, 3)]
+    assert all(sorted(one) == ["a", "b", "c"] for one in rounds) and len(set(rounds)) > 2
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("wrong", [{"functions": {}}, {"repeats": 0}, {"warmup": -1}])
+def test_benchmark_refuses(wrong):
+    with pytest.raises(ValueError, match="need at least"):
+        benchmark(**{"functions": {"nothing": int}} | wrong)
+
+
+def test_quartiles_of_known_numbers():
+    assert quartiles([5.0, 1.0, 4.0, 2.0, 3.0]) == (3.0, 2.0, 4.0)
+    assert quartiles([7.0]) == (7.0, 7.0, 7.0)
+
+
+def test_speedup_divides_round_by_round():
+    before, after = Timing(0, 0, 0, [2.0, 20.0, 4.0]), Timing(0, 0, 0, [1.0, 10.0, 2.0])
+    assert speedup(before, after) == (2.0, 2.0, 2.0)
+
+
+# Profiling
+
+
+def test_profile_finds_the_expensive_operation_quietly(capfd, tmp_path):
+    matrix, vector = torch.rand(300, 300), torch.rand(300)
+    trace = tmp_path / "new" / "trace.json"
+    rows = profile_model(lambda: (matrix @ matrix) + vector, steps=4, trace=trace)
+    assert rows[0]["operation"] == "aten::mm" and rows[0]["calls"] == 1 and rows[0]["ms"] > 0
+    assert [row["ms"] for row in rows] == sorted((row["ms"] for row in rows), reverse=True)
+    assert sum(row["share"] for row in rows) == pytest.approx(1)
+    names = {event["name"] for event in json.loads(trace.read_text())["traceEvents"]}
+    assert {"aten::mm", "aten::add"} <= names
+    assert capfd.readouterr() == ("", "")
+
+
+def test_profile_refuses_no_steps():
+    with pytest.raises(ValueError, match="0 steps"):
+        profile_model(int, steps=0)
+
+
+# Counting
+
+
+def test_flops_of_a_linear_layer_and_a_convolution():
+    assert count_flops(nn.Linear(30, 20), torch.rand(5, 30)) == 2 * 5 * 30 * 20
+    convolution = nn.Conv2d(3, 8, kernel_size=5, padding=2, stride=2)
+    assert count_flops(convolution, torch.rand(4, 3, 16, 16)) == 2 * 4 * 8 * 8 * 8 * 3 * 25
+
+
+def test_flops_of_attention_are_counted_on_the_cpu_too():
+    class Attention(nn.Module):
+        def forward(self, x):
+            return F.scaled_dot_product_attention(x, x, x)
+
+    assert count_flops(Attention(), torch.rand(2, 3, 10, 8)) == 2 * (2 * 2 * 3 * 10 * 10 * 8)
+
+
+def test_flops_of_a_vit_by_hand_and_its_mode_is_kept():
+    config = ViTConfig(image_size=12, patch_size=4, num_classes=5, embed_dim=16, depth=1, num_heads=2, mlp_dim=24)
+    model, N, D, M = ViT(config).train(), 10, 16, 24
+    first = 2 * 9 * (3 * 16) * D  # the patches' projection
+    attention = 2 * N * D * 3 * D + 2 * 2 * N * D + 2 * D * D  # the last block has only the class token's outputs
+    by_hand = 3 * (first + attention + 2 * 2 * D * M + 2 * D * 5)
+    assert count_flops(model, torch.rand(3, 3, 12, 12)) == by_hand
+    assert model.training
+
+
+def test_flops_grow_with_the_batch():
+    model = CNNModel()
+    assert count_flops(model, torch.rand(6, 1, 28, 28)) == 3 * count_flops(model, torch.rand(2, 1, 28, 28))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_matmul_rate_is_that_of_a_computer(dtype):
+    assert 1e7 < matmul_rate(CPU, dtype, size=256) < 1e16
+
+
+# Spans, and what a step does to each weight
+
+
+def test_spans_are_read_in_order_and_drawn(tmp_path):
+    def step():
+        with record_function("first"):
+            time.sleep(0.01)
+        with record_function("second"):
+            torch.rand(3) + 1
+
+    profile_model(step, steps=2, warmup=0, trace=tmp_path / "trace.json")
+    spans = read_spans(tmp_path / "trace.json")
+    assert [name for name, _, _ in spans] == ["first", "second"] * 2
+    assert spans[0][1] == 0 and spans[0][2] >= 10
+    assert all(a[1] + a[2] <= b[1] for a, b in itertools.pairwise(spans))
+    ax = plot_spans(spans, "a title")
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["first", "second"]
+    plt.close(ax.figure)
+
+
+def test_vital_signs_by_hand_and_nothing_is_changed():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.Dropout(0.0), nn.Linear(5, 3)).eval()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    X, y, loss_fn = torch.randn(6, 4), torch.randint(3, (6,)), nn.CrossEntropyLoss()
+    before = copy.deepcopy(model.state_dict())
+    rows = vital_signs(model, X, y, loss_fn, optimizer, CPU)
+    assert [row["layer"] for row in rows] == ["0", "2"] and not model.training
+    gradient = torch.autograd.grad(loss_fn(model(X), y), model[0].weight)[0]
+    assert rows[0]["gradient"] == pytest.approx(gradient.norm().item())
+    assert rows[0]["step"] == pytest.approx((0.1 * gradient.norm() / model[0].weight.norm()).item(), rel=1e-4)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not optimizer.state and all(p.grad is None for p in model.parameters())
+
+
+def test_vital_signs_of_a_model_that_the_optimizer_does_not_know():
+    model, other = nn.Linear(4, 3), nn.Linear(4, 3)
+    optimizer = torch.optim.AdamW(other.parameters(), lr=0.1)
+    (row,) = vital_signs(model, torch.randn(6, 4), torch.randint(3, (6,)), nn.CrossEntropyLoss(), optimizer, CPU)
+    assert row["gradient"] > 0 and row["step"] == 0
+
+
+# Updater
+
+
+def make(batch_norm=False, seed=0):
+    """Return a small network for (B, 3, 8, 8), its optimizer, and its loss."""
+    torch.manual_seed(seed)
+    norm = [nn.BatchNorm2d(4)] if batch_norm else []
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), *norm, nn.Tanh(), nn.Flatten(), nn.Linear(144, 5))
+    return model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), nn.CrossEntropyLoss()
+
+
+def batch(size, seed=1):
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randn(size, 3, 8, 8, generator=draw), torch.randint(5, (size,), generator=draw)
+
+
+def gradients(update, X, y, max_norm=None):
+    model, optimizer, loss_fn = make()
+    outputs, labels, loss = update(model, X, y, loss_fn, optimizer, "cpu", max_norm)
+    return [p.grad for p in model.parameters()], outputs, labels, loss
+
+
+def test_an_updater_without_extras_is_the_engines_update():
+    for first, second in zip(gradients(Updater(), *batch(32)), gradients(update_weights, *batch(32)), strict=True):
+        torch.testing.assert_close(first, second, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("max_norm", [None, 0.1])
+@pytest.mark.parametrize(("size", "parts"), [(128, 4), (100, 4), (10, 4), (7, 3), (2, 4), (128, 128)])
+def test_parts_give_the_gradients_of_the_whole_batch(size, parts, max_norm):
+    whole = gradients(update_weights, *batch(size), max_norm)
+    found = gradients(Updater(accumulate=parts), *batch(size), max_norm)
+    for first, second in zip(found, whole, strict=True):
+        torch.testing.assert_close(first, second, rtol=0, atol=1e-6)
+
+
+def test_parts_let_the_engine_learn_the_same_with_an_incomplete_last_batch():
+    X, y = batch(300)
+    batches = list(zip(X.split(128), y.split(128), strict=True))  # 128, 128, 44
+    losses = {}
+    for parts in (1, 4):
+        model, optimizer, loss_fn = make()
+        losses[parts] = [
+            train_step(model, batches, loss_fn, optimizer, "cpu", update=Updater(accumulate=parts)) for _ in range(3)
+        ]
+    torch.testing.assert_close(losses[4], losses[1], rtol=0, atol=1e-6)
+
+
+def test_batch_norm_sees_the_parts():
+    X, y = batch(64)
+    found = []
+    for parts in (1, 4):
+        model, optimizer, loss_fn = make(batch_norm=True)
+        Updater(accumulate=parts)(model, X, y, loss_fn, optimizer, "cpu")
+        found.append(model[0].weight.grad)
+    assert (found[0] - found[1]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_half_the_bits_give_nearly_the_same_gradients(precision, parts):
+    whole, _, _, loss = gradients(update_weights, *batch(32))
+    found, outputs, _, half_loss = gradients(Updater(precision, parts), *batch(32))
+    assert outputs.dtype == half_loss.dtype == torch.float32
+    torch.testing.assert_close(half_loss, loss, rtol=0.02, atol=0.02)
+    for first, second in zip(found, whole, strict=True):
+        torch.testing.assert_close(first, second, rtol=0.1, atol=0.01)
+
+
+def test_the_scaler_skips_an_overflow_and_recovers():
+    model, optimizer, loss_fn = make()
+    scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+    updater = Updater("fp16")
+    updater.scaler.scale(torch.ones(1))  # it sets itself up at first use
+    updater.scaler.update(2.0**32)
+    before = copy.deepcopy(model.state_dict())
+    with warnings.catch_warnings(action="error"):
+        train_step(model, [batch(64)], loss_fn, optimizer, "cpu", scheduler=scheduler, update=updater)
+        assert updater.scaler.get_scale() == 2.0**31
+        for name, value in model.state_dict().items():
+            torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+        options = {"scheduler": scheduler, "update": updater, "max_norm": 1.0}
+        losses = [train_step(model, [batch(64)], loss_fn, optimizer, "cpu", **options)[0] for _ in range(40)]
+    assert updater.scaler.get_scale() <= 2.0**24
+    assert losses[0] == losses[1] and losses[-1] < 0.7 * losses[0]
+
+
+def test_a_training_that_broke_puts_the_scaler_back_too():
+    model, optimizer, loss_fn = make()
+    updater = Updater("fp16")
+    train_step(model, [batch(8)], loss_fn, optimizer, "cpu", update=updater)
+    state = copy.deepcopy(updater.state_dict())
+    X, y = batch(8)
+    with pytest.raises(FloatingPointError):
+        train_step(model, [(X, y), (X * float("nan"), y)], loss_fn, optimizer, "cpu", update=updater)
+    assert updater.state_dict() == state
+
+
+def test_labels_outside_the_classes_are_named_in_any_part():
+    model, optimizer, loss_fn = make()
+    X, y = batch(16)
+    y[13] = 7
+    with pytest.raises(ValueError, match="label 7 does not fit"):
+        Updater(accumulate=4)(model, X, y, loss_fn, optimizer, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [(("fp8",), "unknown precision 'fp8'"), (("fp32", 0), "accumulate is 0")]
+)
+def test_what_an_updater_cannot_do_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Updater(*arguments)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_the_engine_trains_with_an_updater(precision):
+    torch.manual_seed(0)
+    model, X, y = TinyVGG(1, 4, 2, image_size=28), torch.rand(64, 1, 28, 28), torch.arange(64) % 2
+    batches = [(X[k : k + 20] * (1 + y[k : k + 20, None, None, None]), y[k : k + 20]) for k in range(0, 64, 20)]
+    optimizer, update = torch.optim.AdamW(model.parameters(), lr=1e-2), Updater(precision, accumulate=3)
+    results = train(model, batches, batches, optimizer, nn.CrossEntropyLoss(), 8, CPU, update=update)
+    assert results["train_loss"][-1] < 0.7 * results["train_loss"][0]
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
+def test_compile_model_says_where_it_cannot(monkeypatch):
+    def no_compiler(function):
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    with pytest.raises(ValueError, match="cannot compile"):
+        compile_model(nn.Linear(2, 2), CPU)
