@@ -31,6 +31,7 @@ from going_modular.performance import (
 )
 from going_modular.plots import plot_spans
 from going_modular.vit import ViT, ViTConfig
+from tests.benchmarks import precision
 
 CPU = torch.device("cpu")
 
@@ -313,3 +314,11 @@ def test_compile_model_says_where_it_cannot(monkeypatch):
     monkeypatch.setattr(torch, "compile", no_compiler)
     with pytest.raises(ValueError, match="cannot compile"):
         compile_model(nn.Linear(2, 2), CPU)
+
+
+def test_the_table_for_gpus_can_be_made_on_a_cpu(capsys):
+    table = precision.main(["--tiny"])
+    assert {"float32", "bfloat16 autocast", "+ fused AdamW", "+ 4 times the batch"} <= table.keys()
+    printed = capsys.readouterr().out
+    assert printed.count("| float32 |") == 1 and "TFLOP/s" in printed
+    assert all(timing.median > 0 for timings in table.values() for timing in timings.values())
