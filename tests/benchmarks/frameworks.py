@@ -10,8 +10,10 @@ skips work. Prints pictures a second (those trained on, in the whole time of an 
 many times faster each is than the hand-written loop, and ours than each: the median of the ratios within a round, which
 takes out what slowed both. The loop takes part twice: how far its ratio to itself lies from 1 is the noise of this
 machine. "Own cost" is what a step, with its share of the epoch's rest, takes longer than in the loop by hand; it is
-measured with a model of one layer, where little else hides it. Each waits for its turn in a thread of its own, since no framework can be asked for one
-epoch and then another; the first epoch, with all preparations in it, is not counted.
+measured with a model of one layer, where little else hides it.
+
+Each waits for its turn in a thread of its own, since no framework can be asked for one epoch and then another; the
+first epoch, with all preparations in it, is not counted.
 
 Each framework runs in its fastest documented way: Lightning's Trainer with barebones=True, Accelerate without
 gather_for_metrics (which one process does not need), fastai's Learner with TrainEvalCallback alone, around PyTorch's
@@ -294,11 +296,8 @@ def main(arguments=None):
         costs, _ = measure(contestants, one_layer, batch_size, options.rounds, device)
         times, learned = measure(contestants, tiny_vgg, batch_size, options.rounds, device)
         steps = math.ceil(TRAIN_PICTURES / batch_size)
-        print(
-            "\nbatch {}: all learned the same, loss {:.4f}, accuracy {:.3f}, test {:.4f}, {:.3f}".format(
-                batch_size, *learned
-            )
-        )
+        print(f"\nbatch {batch_size}: all learned the same,", end=" ")
+        print("loss {:.4f}, accuracy {:.3f}, test {:.4f}, {:.3f}".format(*learned))
         print(f"{'':20} pictures/s  ratio to the loop  ours to it  own cost, microseconds a step")
         for name, values in times.items():
             to_loop, ours_to_it = faster(times, name, "by hand"), faster(times, "ours", name)
