@@ -148,7 +148,10 @@ def check_worst_layer(worst_layer):
         case = f"for norms {shown} you answered {got!r}, expected {worst}"
         factors = [a / b for a, b in itertools.pairwise(norms)]
         if got == 0:
-            raise Wrong(case, "the largest norm is only where the growth arrives: compare each layer with its neighbor")
+            raise Wrong(
+                case,
+                "the largest norm is where the growth arrives: by what factor does each layer exceed the one after it?",
+            )
         if got == worst + 1:
             raise Wrong(case, "that layer still had a small gradient; the one before it is where it grew")
         if got == factors.index(min(factors)) or got == factors.index(min(factors)) + 1:

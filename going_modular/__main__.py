@@ -33,7 +33,7 @@ from going_modular.performance import (
     process_group,
     profile_model,
 )
-from going_modular.predictions import Predictor, build_architecture
+from going_modular.predictions import Predictor, build_architecture, read_model_config
 from going_modular.tracking import TRACKERS, Tracker
 from going_modular.train import (
     MODELS,
@@ -42,6 +42,7 @@ from going_modular.train import (
     Training,
     add_options,
     add_run_options,
+    best_row,
     best_sentence,
     config_of,
     exit_status,
@@ -71,13 +72,21 @@ class CourseConfig(TrainConfig):
     num_heads: int = option(4, "vit: heads of attention")
     mlp_dim: int = option(128, "vit: hidden units of a block's MLP")
     precision: str = option("fp32", f"one of {', '.join(PRECISIONS)}")
-    accumulate: int = option(1, "parts in which a batch is worked through: less memory, the same result")
-    compile: bool = option(False, "compile the model first: takes a minute, pays in long trainings")
-    tracker: str = option("none", f"one of {', '.join(TRACKERS)}: writes to the folder tracking in --out")
+    accumulate: int = option(
+        1, "parts in which a batch is worked through: less memory, the same result, but for batch norm"
+    )
+    compile: bool = option(False, "compile the model first: takes seconds to minutes, pays in long trainings")
+    tracker: str = option(
+        "none", f"one of {', '.join(TRACKERS)}: writes to the folder tracking in --out, wandb offline"
+    )
 
     def __post_init__(self):
         super().__post_init__()
         Updater(self.precision, self.accumulate)  # raises for what it does not take
+        if self.accumulate > self.batch_size:
+            raise ValueError(
+                f"accumulate is {self.accumulate}: a batch of {self.batch_size} has no more parts than pictures"
+            )
         if self.tracker not in TRACKERS:
             raise ValueError(f"unknown tracker {self.tracker!r}: choose one of {', '.join(TRACKERS)}")
         if self.model == "vit":
@@ -110,10 +119,10 @@ def log_row(tracker, row):
 
 
 def forward_of(model, config, group, device):
-    """Return what is called in place of the model: that in DistributedDataParallel, or compiled, or both."""
-    if group.size > 1:
-        model = DistributedDataParallel(model)
-    return compile_model(model, device) if config.compile else model
+    """Return what is called in place of the model: that compiled, or in DistributedDataParallel, or both."""
+    if config.compile:
+        model = compile_model(model, device)
+    return DistributedDataParallel(model) if group.size > 1 else model
 
 
 def setup_course(config, device, *, group=ALONE, tracker=None):
@@ -152,7 +161,9 @@ def group_config(options, group):
 
 def train_in_group(options, group):
     """Train as the options say, as one of the processes of a group."""
-    out = options["out"]
+    out = Path(options["out"])
+    if out.is_file():
+        raise ValueError(f"{out} is a file: choose a folder as --out")
     config = group_config(options, group)
     with contextlib.ExitStack() as stack:
         tracker = None if config.tracker == "none" else lambda: stack.enter_context(open_tracker(config, out))
@@ -160,6 +171,11 @@ def train_in_group(options, group):
         rows = run(config, out, resume="resume" in options, setup=setup)
     if group.rank == 0:
         print(best_sentence(rows, config, out))
+        num_classes = len(read_model_config(out / "config.json")["class_names"])
+        if best_row(rows)["valid_acc"] < 1.2 / num_classes:
+            print(
+                f"With {num_classes} classes that is no better than guessing: try --model effnet_lite0 --image-size 160"
+            )
 
 
 def train_command(options):
@@ -171,6 +187,10 @@ def train_command(options):
         last = Path(options["out"]) / "last.pt"
         epochs = read_checkpoint(last)["epoch"] if last.exists() else 0
         raise ConnectionAbortedError(f"{error}; epochs kept in {last.parent}: {epochs}; go on with --resume") from None
+    except KeyboardInterrupt:
+        if int(os.environ.get("RANK", 0)) > 0:
+            sys.exit(130)  # the first process says it, for all
+        raise
 
 
 def predict_command(options):
@@ -198,37 +218,58 @@ def serve_command(options):
     examples = options.get("examples", [])
     for path in examples:
         read_picture(path)  # raises for a broken one
-    serve(build_app(Predictor.load(options["run"]), examples), port=options.get("port"))
+    app, port = build_app(Predictor.load(options["run"]), examples), options.get("port")
+    try:
+        serve(app, port=port)
+    except OSError:
+        place = f"port {port} is" if port else "all ports from 7860 to 7959 are"
+        raise OSError(f"{place} taken: choose another --port") from None
 
 
 EXPORTS = {"onnx": "model.onnx", "int8": "model_int8.onnx", "demo": "demo"}  # format -> name in the run's folder
+PIXELS = {"effnet_lite0": "(pixel - 127) / 128"}  # what a model wants; all others pixel / 255
 
 
-def calibration_pictures(predictor, data=None):
-    """Return batches (32, 3, H, W) of up to 128 training pictures, evenly taken, from data/train."""
-    paths = list_pictures(Path(data or predictor.config.get("data", "data")) / "train")
-    chosen = paths[:: max(len(paths) // 128, 1)][:128]
+def some_pictures(folder, count):
+    """Return the paths of up to ``count`` pictures, taken evenly from a folder and those within."""
+    paths = list_pictures(folder)
+    return paths[:: max(len(paths) // count, 1)][:count]
+
+
+def calibration_batches(predictor, data):
+    """Return batches (32, 3, H, W) of up to 128 training pictures, from data/train."""
+    chosen = some_pictures(data / "train", 128)
     return torch.stack([predictor.transform(read_picture(path)) for path in chosen]).split(32)
 
 
-def export_command(options):
-    """Write a trained model as an ONNX file, one of 8 bits, or a folder ready to host, and print where."""
+def write_export(form, predictor, target, data):
+    """Write a Predictor as ``target``, in a format of EXPORTS; data: the folder with train/ and valid/."""
     from going_modular.app import build_demo, export_onnx, quantize
 
-    run, form = Path(options["run"]), options.get("format", "onnx")
-    predictor = Predictor.load(run)
-    target = Path(options.get("to") or run / EXPORTS[form])
+    size = predictor.config["image_size"]
     if form == "demo":
-        build_demo(target, predictor)
+        build_demo(target, predictor, some_pictures(data / "valid", 3) if (data / "valid").is_dir() else ())
     elif form == "onnx":
-        export_onnx(predictor.model, target, predictor.config["image_size"])
+        export_onnx(predictor.model, target, size)
     else:
-        pictures = calibration_pictures(predictor, options.get("data"))
+        batches = calibration_batches(predictor, data)
         with tempfile.TemporaryDirectory() as folder:
-            full = export_onnx(predictor.model, Path(folder) / "model.onnx", predictor.config["image_size"])
-            quantize(full, target, pictures)
-    size = sum(path.stat().st_size for path in [target, *target.rglob("*")] if path.is_file())
-    print(f"{target}: {size / 1e6:.2f} MB")
+            quantize(export_onnx(predictor.model, Path(folder) / "model.onnx", size), target, batches)
+
+
+def export_command(options):
+    """Write a trained model as an ONNX file, one of 8 bits, or a folder ready to host, and print what it needs."""
+    run, form = Path(options["run"]), options.get("format", "onnx")
+    predictor, target = Predictor.load(run), Path(options.get("to") or run / EXPORTS[form])
+    if "to" in options and target.exists():
+        raise FileExistsError(f"{target} is there already: choose another --to")
+    write_export(form, predictor, target, Path(options.get("data") or predictor.config.get("data", "data")))
+    written = sum(path.stat().st_size for path in [target, *target.rglob("*")] if path.is_file())
+    print(f"{target}: {written / 1e6:.2f} MB")
+    if form != "demo":
+        size, names = predictor.config["image_size"], ", ".join(predictor.class_names)
+        pixels = PIXELS.get(predictor.config["model"], "pixel / 255")
+        print(f"in: images (B, 3, {size}, {size}) float32, RGB, {pixels}; out: logits of {names}")
 
 
 PROFILED = (
@@ -266,7 +307,8 @@ def profile_command(options):
 
     model.train()
     seconds = benchmark({"step": step}, device=device)["step"].median
-    flops = 3 * count_flops(model, images.to(device)) / config.batch_size  # forward, and backward about twice that
+    passes = 3 if next(model.parameters()).requires_grad else 1  # backward is two more, but not through frozen layers
+    flops = passes * count_flops(model, images.to(device)) / config.batch_size
     limit = matmul_rate(device, PRECISIONS[config.precision])
     rate = config.batch_size / seconds
     print(
@@ -276,19 +318,30 @@ def profile_command(options):
         f"{rate * flops / 1e9:,.1f} of {limit / 1e9:,.1f} GFLOP a second that matrix products reach here: "
         f"{rate * flops / limit:.0%}"
     )
-    for row in profile_model(step, trace=trace)[:10]:
-        print(f"{row['share']:6.1%} {row['ms']:9.2f} ms {row['calls']:5} calls  {row['operation']}")
+    rows = profile_model(step, trace=trace)
+    if trace:
+        print(f"the trace is in {trace}: open it at https://ui.perfetto.dev")
+    for row in rows[:10]:
+        print(f"{row['share']:6.1%} {row['ms']:9.2f} ms {row['calls']:6.0f} calls  {row['operation']}")
 
 
 TRAIN_HELP = """
 DATA holds train/CLASS/*.png and valid/CLASS/*.png, a folder for each class; jpg and others do as well. The best answers
-from few pictures: --model effnet_lite0 --image-size 160. Several processes, each with its part of every batch:
-torchrun --nproc-per-node 2 -m going_modular train ... The results are in --out: then predict, export, serve."""
+from few pictures: --model effnet_lite0 --image-size 160. Two processes, which train as one with twice the batch:
+torchrun --nproc-per-node 2 -m going_modular train ... Ctrl-C keeps the finished epochs, --resume goes on with them.
+The results are in --out: then predict, export, serve."""
 
 
 EXPORT_HELP = """
-onnx: one file for onnxruntime, images (B, 3, image size, image size) in, logits out. int8: the same in 8 bits, a large
+onnx: one file for onnxruntime; what goes in and out is printed. int8: the same in 8 bits, a large
 model's a quarter of the size. demo: a folder with app, weights and Dockerfile, ready to host."""
+
+
+def port_number(text):
+    """Return a port, an int from 1 to 65535. Raises ArgumentTypeError."""
+    if not (text.isdecimal() and 1 <= int(text) <= 65_535):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: choose a number from 1 to 65535")
+    return int(text)
 
 
 def build_course_parser():
@@ -312,7 +365,7 @@ def build_course_parser():
     predict.add_argument("pictures", nargs="+", help="files, folders, or addresses that begin with http")
     serve = add("serve", serve_command, "serve a trained model as a page, for this machine alone")
     serve.add_argument("run", help="folder of a training, such as runs/first")
-    serve.add_argument("--port", type=int, help="default: the first that is free from 7860 on")
+    serve.add_argument("--port", type=port_number, metavar="int", help="default: the first that is free from 7860 on")
     serve.add_argument("--examples", nargs="+", metavar="PICTURE", help="pictures to try, shown below the page")
     export = add("export", export_command, "write a trained model for elsewhere", EXPORT_HELP)
     export.add_argument("run", help="folder of a training, such as runs/first")

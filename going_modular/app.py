@@ -63,15 +63,16 @@ def build_app(predictor, examples=(), title="What is in the picture?"):
 
 
 def serve(app, *, port=None, wait=True):
-    """Start the app, print its address or return it, and serve until interrupted; without ``wait``, in the background.
+    """Start the app and serve it until interrupted; without ``wait``, return its address and serve in the background.
 
     It answers this machine alone; GRADIO_SERVER_NAME and GRADIO_SERVER_PORT, set from outside, change that.
     """
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])  # no downloads
     settings = {"share": False, "max_file_size": "10mb", "theme": theme, "ssr_mode": False, "inline": False}
-    _, url, _ = app.launch(
-        server_port=port, prevent_thread_lock=not wait, quiet=not wait, footer_links=["api"], **settings
-    )
+    _, url, _ = app.launch(server_port=port, prevent_thread_lock=True, quiet=True, footer_links=["api"], **settings)
+    if wait:
+        print(f"Open {url} in a browser; Ctrl-C ends it.", flush=True)
+        app.block_thread()
     return url
 
 

@@ -6,6 +6,7 @@ import copy
 import functools
 import gc
 import json
+import math
 import os
 import random
 import signal
@@ -128,8 +129,10 @@ def compile_model(model, device):
     try:
         torch.compile(lambda x: x * 2)(torch.ones(8, device=device))
     except Exception as error:  # no C++ compiler, no Triton, another Python than PyTorch knows, ...
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"this machine cannot compile models ({reason}): leave it out, or install g++") from None
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"this machine cannot compile models ({reason}): leave it out, or install what it lacks"
+        ) from None
     return torch.compile(model)
 
 
@@ -236,7 +239,8 @@ def vital_signs(model, X, y, loss_fn, optimizer, device):
     """Return rows {"layer", "gradient", "step"}, one for each weight (of two axes or more), from first to last.
 
     gradient: its norm for the batch X, y.  step: how far one step of the optimizer moves the weight, divided by the
-    weight's norm; some 1e-4 to 1e-1 is healthy, 0 is not.  Model and optimizer stay as they are: copies are used.
+    weight's norm, infinite for one that was 0; some 1e-4 to 1e-1 is healthy, 0 is not.  Model and optimizer stay as
+    they are: copies are used.
     """
     copied, optimizer = copy.deepcopy((model, optimizer))  # together, so that the one still belongs to the other
     copied.zero_grad()
@@ -245,7 +249,8 @@ def vital_signs(model, X, y, loss_fn, optimizer, device):
     for (name, before), after in zip(model.named_parameters(), copied.parameters(), strict=True):
         if before.ndim > 1:
             gradient = 0.0 if after.grad is None else after.grad.norm().item()
-            step = ((after - before).norm() / before.norm().clamp(min=1e-12)).item()
+            moved, size = (after - before).norm().item(), before.norm().item()
+            step = 0.0 if moved == 0 else moved / size if size else math.inf
             rows.append({"layer": name.removesuffix(".weight"), "gradient": gradient, "step": step})
     return rows
 
@@ -263,10 +268,11 @@ class Group(NamedTuple):
         return count * self.size / self.sum([count], device)[0].float()
 
     def sum(self, values, device):
-        """Return the sums of numbers over all processes, (N,) float64 on ``device``; each gives as many."""
+        """Return the sums of numbers over all processes, (N,) float64; each gives as many, on ``device``."""
+        if self.size == 1:
+            return torch.tensor(values, dtype=torch.float64)
         tensor = torch.tensor(values, dtype=torch.float64, device=device)
-        if self.size > 1:
-            distributed.all_reduce(tensor)
+        distributed.all_reduce(tensor)
         return tensor
 
 

@@ -102,6 +102,8 @@ def setup_training(config, device):
     Raises FileNotFoundError and ValueError as ``create_dataloaders`` and the models do.
     """
     train_dataloader, valid_dataloader, class_names = load_folders(config)
+    if len(class_names) < 2:
+        raise ValueError(f"{config.data} has one class, {class_names[0]}: to tell pictures apart takes two or more")
     set_seeds(config.seed)
     model = config.models[config.model](config, len(class_names)).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
@@ -149,6 +151,14 @@ def keep_epoch(out, training, rows, config):
     save_checkpoint(out / "last.pt", parts_of(training), rows, dataclasses.asdict(config))
 
 
+def check_classes(out, class_names):
+    """Raise ValueError unless the training in ``out`` knows the same classes, by the same names."""
+    path = Path(out) / "config.json"
+    kept = json.loads(path.read_text(encoding="utf-8")).get("class_names") if path.exists() else class_names
+    if kept != class_names:
+        raise ValueError(f"{out} was trained on the classes {kept}, the data have {class_names}: give it the same ones")
+
+
 def begin(config, out, device, resume, setup=setup_training):
     """Return (training, rows): a new Training and no rows, or, to resume, as the checkpoint in ``out`` has them.
 
@@ -167,6 +177,7 @@ def begin(config, out, device, resume, setup=setup_training):
                 f"{last} was trained with {name} {kept}, not {value}: keep {kept}, or choose another --out"
             )
     training = setup(config, device)
+    check_classes(out, training.class_names)
     restore_checkpoint(last, checkpoint, parts_of(training))
     training.train_dataloader.batch_sampler.epoch = checkpoint["epoch"]
     return training, checkpoint["rows"]

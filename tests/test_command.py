@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 
 import numpy as np
 import onnxruntime
@@ -155,7 +156,10 @@ def test_predict_takes_folders_and_names_what_it_cannot_read(trained, pictures, 
 def test_export_writes_models_that_answer_the_same(trained, pictures, tmp_path, capsys):
     for form in ("onnx", "int8", "demo"):
         assert command_line(["export", str(trained), "--format", form, "--to", str(tmp_path / form)]) == 0
-        assert capsys.readouterr().out.startswith(f"{tmp_path / form}: ")
+        printed = capsys.readouterr().out
+        assert printed.startswith(f"{tmp_path / form}: ")
+        assert ("RGB, pixel / 255; out: logits of day, night" in printed) == (form != "demo")
+    assert len(list((tmp_path / "demo" / "examples").iterdir())) == 3
     predictor, demo = Predictor.load(trained), Predictor.load(tmp_path / "demo")
     path = pictures / "valid" / "day" / "2.png"
     assert dict(demo(path)) == pytest.approx(dict(predictor(path)), abs=1e-6)
@@ -195,7 +199,8 @@ WRONG = {
     "no run to serve": (["serve", "nowhere"], "config.json is missing"),
     "no run to export": (["export", "nowhere"], "config.json is missing"),
     "format": (["export", "nowhere", "--format", "pdf"], "invalid choice: 'pdf'"),
-    "port": (["serve", "nowhere", "--port", "http"], "invalid int value: 'http'"),
+    "port": (["serve", "nowhere", "--port", "80000"], "'80000' is no port: choose a number from 1 to 65535"),
+    "parts": (["train", "--accumulate", "64"], "accumulate is 64: a batch of 32 has no more parts than pictures"),
     "profile": (["profile", "--model", "vit", "--num-heads", "5"], "num_heads 5 does not divide embed_dim 64"),
     "trace": (["profile", "--image-size", "16", "--trace", os.devnull + "/trace.json"], f"cannot write {os.devnull}"),
 }
@@ -215,11 +220,49 @@ def test_mistakes_end_in_a_sentence_and_status_2(name, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_export_does_not_overwrite_a_folder(trained, tmp_path, capsys):
+@pytest.mark.parametrize("form", ["onnx", "demo"])
+def test_export_does_not_overwrite_what_is_there(trained, tmp_path, capsys, form):
     (tmp_path / "mine.txt").write_text("mine")
-    assert command_line(["export", str(trained), "--format", "demo", "--to", str(tmp_path)]) == 2
-    assert "is there already" in capsys.readouterr().err
+    for target in (tmp_path, tmp_path / "mine.txt"):
+        assert command_line(["export", str(trained), "--format", form, "--to", str(target)]) == 2
+        assert "is there already" in capsys.readouterr().err
     assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_a_training_goes_on_with_the_same_classes_alone(pictures, tmp_path, capsys):
+    assert command_line(arguments(pictures, tmp_path / "run")) == 0
+    moved = shutil.copytree(pictures, tmp_path / "moved")
+    assert command_line(["train", "--out", str(tmp_path / "run"), "--resume", "--data", str(moved)]) == 0
+    for split in ("train", "valid"):
+        (moved / split / "day").rename(moved / split / "noon")
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    capsys.readouterr()
+    assert command_line(["train", "--out", str(tmp_path / "run"), "--resume", "--data", str(moved)]) == 2
+    assert "was trained on the classes ['day', 'night'], the data have ['night', 'noon']" in capsys.readouterr().err
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+
+
+def test_one_class_alone_and_a_file_in_place_of_the_folder_are_refused(pictures, tmp_path, capsys):
+    single = shutil.copytree(pictures, tmp_path / "single", ignore=shutil.ignore_patterns("night"))
+    assert command_line(arguments(single, tmp_path / "run")) == 2
+    assert "has one class, day" in capsys.readouterr().err
+    (tmp_path / "text.txt").write_text("mine")
+    assert command_line(arguments(pictures, tmp_path / "text.txt")) == 2
+    assert "text.txt is a file: choose a folder" in capsys.readouterr().err
+
+
+def test_a_training_that_only_guesses_says_what_to_try(pictures, tmp_path, capsys):
+    assert command_line(arguments(pictures, tmp_path / "run", "--lr 1e-12")) == 0
+    assert "With 2 classes that is no better than guessing: try --model effnet_lite0" in capsys.readouterr().out
+
+
+def test_a_taken_port_is_named(trained, capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert command_line(["serve", str(trained), "--port", str(port)]) == 2
+    assert capsys.readouterr().err == f"error: port {port} is taken: choose another --port\n"
 
 
 def test_a_machine_without_a_compiler_says_so(pictures, tmp_path, monkeypatch, capsys):
