@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torchvision.transforms import v2
 
 from going_modular.data_setup import list_pictures, read_picture
-from going_modular.model_builder import create_effnet_lite0_model, lite0_transform
+from going_modular.model_builder import lite0_transform
 from going_modular.performance import (
     ALONE,
     PRECISIONS,
@@ -34,7 +34,7 @@ from going_modular.performance import (
     profile_model,
 )
 from going_modular.predictions import Predictor, build_architecture, read_model_config
-from going_modular.tracking import TRACKERS, Tracker
+from going_modular.tracking import BACKBONES, TRACKERS, Tracker
 from going_modular.train import (
     MODELS,
     OneLineParser,
@@ -53,7 +53,7 @@ from going_modular.train import (
 from going_modular.utils import get_device, read_checkpoint, set_seeds, whole_file
 
 WITH_MORE = MODELS | {
-    "effnet_lite0": lambda config, num_classes, channels=3: create_effnet_lite0_model(num_classes, "cpu")[0],
+    "effnet_lite0": BACKBONES["effnet_lite0"],
     "vit": lambda config, num_classes, channels=3: build_architecture(dataclasses.asdict(config), num_classes)[0],
 }
 
@@ -222,8 +222,9 @@ def serve_command(options):
     try:
         serve(app, port=port)
     except OSError:
-        place = f"port {port} is" if port else "all ports from 7860 to 7959 are"
-        raise OSError(f"{place} taken: choose another --port") from None
+        if port is None:
+            raise  # gradio says which ports it tried
+        raise OSError(f"port {port} is taken: choose another --port") from None
 
 
 EXPORTS = {"onnx": "model.onnx", "int8": "model_int8.onnx", "demo": "demo"}  # format -> name in the run's folder
@@ -371,7 +372,7 @@ def build_course_parser():
     export.add_argument("run", help="folder of a training, such as runs/first")
     export.add_argument("--format", choices=EXPORTS, help="default: onnx")
     export.add_argument("--to", help="file, or for a demo a folder, to write (default: in the training's folder)")
-    export.add_argument("--data", help="int8: folder with train/ (default: that of the training)")
+    export.add_argument("--data", help="int8, demo: folder with train/ and valid/ (default: that of the training)")
     profile = add("profile", profile_command, "measure how fast a model trains here, and where the time goes")
     add_options(profile, CourseConfig, PROFILED)
     profile.add_argument("--trace", help="file for a trace, .json: open it at https://ui.perfetto.dev")

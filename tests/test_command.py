@@ -16,23 +16,12 @@ from going_modular.__main__ import CourseConfig, command_line, setup_course
 from going_modular.data_setup import read_picture
 from going_modular.predictions import Predictor, build_architecture
 from going_modular.tracking import read_log, read_run, read_tensorboard
-
-
-def write_pictures(folder, counts, size=20):
-    """Write random pictures of two classes, so many in each, the second brighter than the first."""
-    draw = np.random.default_rng(0)
-    for split, count in counts.items():
-        for label, name in enumerate(("night", "day")):
-            (folder / split / name).mkdir(parents=True)
-            for number in range(count):
-                pixels = draw.integers(0, 128, (size, size, 3)) + 100 * label
-                Image.fromarray(pixels.astype(np.uint8)).save(folder / split / name / f"{number}.png")
-    return folder
+from tests.folders import write_pictures
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    return write_pictures(tmp_path_factory.mktemp("own"), {"train": 16, "valid": 6})
+    return write_pictures(tmp_path_factory.mktemp("own"), ("night", "day"), {"train": 16, "valid": 6})
 
 
 SMALL = "--hidden-units 4 --image-size 16 --batch-size 8 --epochs 2 --seed 1"

@@ -17,12 +17,15 @@ import torch
 from going_modular import utils
 from going_modular.__main__ import command_line
 from going_modular.performance import Group, check_sizes, mean_row
-from tests.test_command import rows_of, weights_of, write_pictures
+from tests.folders import write_pictures
+from tests.test_command import rows_of, weights_of
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    return write_pictures(tmp_path_factory.mktemp("own"), {"train": 35, "valid": 9})  # no batch size divides these
+    return write_pictures(
+        tmp_path_factory.mktemp("own"), ("night", "day"), {"train": 35, "valid": 9}
+    )  # divisible by no batch
 
 
 def arguments(pictures, out, more=""):

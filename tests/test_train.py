@@ -15,24 +15,17 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
 from going_modular import data_setup, train, utils
 from going_modular.train import TrainConfig, main, read_config
+from tests.folders import write_pictures
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     """A folder with train/ and valid/ of two classes, sixteen and six pictures each."""
-    folder, draw = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
-    for split, count in (("train", 16), ("valid", 6)):
-        for label, name in enumerate(("cat", "dog")):
-            (folder / split / name).mkdir(parents=True)
-            for number in range(count):
-                pixels = draw.integers(0, 128, (20, 20, 3)) + 100 * label
-                Image.fromarray(pixels.astype(np.uint8)).save(folder / split / name / f"{number}.png")
-    return folder
+    return write_pictures(tmp_path_factory.mktemp("pictures"), ("cat", "dog"), {"train": 16, "valid": 6})
 
 
 SMALL = {"model": "cnn", "hidden-units": 4, "image-size": 16, "batch-size": 8, "epochs": 3, "seed": 1}
