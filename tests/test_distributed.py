@@ -23,9 +23,8 @@ from tests.test_command import rows_of, weights_of
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    return write_pictures(
-        tmp_path_factory.mktemp("own"), ("night", "day"), {"train": 35, "valid": 9}
-    )  # divisible by no batch
+    counts = {"train": 35, "valid": 9}  # of each class: no batch size divides these
+    return write_pictures(tmp_path_factory.mktemp("own"), ("night", "day"), counts)
 
 
 def arguments(pictures, out, more=""):
