@@ -10,7 +10,7 @@ import pytest
 from tests.notebooks import EXERCISES, PATHS, exercises, read
 from tools import rebuild
 
-TAGS = {"nbval-ignore-output", "raises-exception"}
+TAGS = {"nbval-ignore-output", "raises-exception", *rebuild.FOLD_TAGS}
 every_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 
 

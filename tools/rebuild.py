@@ -1,12 +1,16 @@
-"""Bring notebooks to the state that is committed: links and setup cell, format, export, outputs.
+"""Bring notebooks to the state that is committed.
 
-    python tools/rebuild.py [NOTEBOOK ...]           all of it, for all notebooks when none is named
-    python tools/rebuild.py --links [NOTEBOOK ...]   only the links and the setup cell, without executing
+    python tools/rebuild.py [NOTEBOOK ...]           all notebooks if none is named
+    python tools/rebuild.py --links [NOTEBOOK ...]   links, setup cell, format, export
+                                                     and folding; execute nothing
 
-The repository's address comes from pyproject.toml. A notebook that fails is left as it was, and the exit status is 1.
+The first also executes and stores outputs, with the figures' alternative texts.
+The repository's address comes from pyproject.toml. A notebook that fails is left as it
+was, and the exit status is 1.
 """
 
 import argparse
+import inspect
 import re
 import subprocess
 import sys
@@ -27,7 +31,7 @@ METADATA = {
     "language_info": {"name": "python"},
 }
 SETUP = """\
-# Setup: where the course is not at hand (Colab, a notebook file alone), fetch it and what it needs.
+# Setup: where the course is not at hand (Colab, a notebook file alone), fetch it.
 import importlib.util
 import os
 import subprocess
@@ -36,11 +40,14 @@ import sys
 if importlib.util.find_spec("going_modular") is None:
     if not os.path.isdir("pytorch-course"):
         repository = os.environ.get("COURSE_REPO", "{repository}")
-        subprocess.run(["git", "clone", "--quiet", "--depth", "1", repository, "pytorch-course"], check=True)
+        clone = ["git", "clone", "--quiet", "--depth", "1", repository]
+        subprocess.run([*clone, "pytorch-course"], check=True)
     os.chdir("pytorch-course")
     sys.path.insert(0, os.getcwd())
     subprocess.run([sys.executable, "tools/install_missing.py"], check=True)
 """
+HIDE_INPUT, HIDE_OUTPUT = FOLD_TAGS = "hide-input", "hide-output"  # for the website
+DRAWING = 8  # lines of a cell that draws; a longer one is folded
 
 
 def repository(root: Path) -> str:
@@ -61,59 +68,164 @@ def setup_source(root: Path) -> str:
 
 
 def relink(notebook: NotebookNode, name: str, root: Path) -> None:
-    """Write the Colab link into the first cell and the setup cell's text into the second."""
+    """Write the Colab link into the first cell and the setup text into the second."""
     first, second = notebook.cells[:2]
     if second.cell_type != "code" or not second.source.lower().startswith("# setup"):
-        raise export.ExportError(f"{name}, cell 2: the setup cell belongs here; begin it with the comment '# setup'")
+        why = "the setup cell belongs here; begin it with the comment '# setup'"
+        raise export.ExportError(f"{name}, cell 2: {why}")
     if "[Open in Colab](" not in first.source:
-        raise export.ExportError(f"{name}, cell 1: the line '[Open in Colab]()' belongs here")
+        why = "the line '[Open in Colab]()' belongs here"
+        raise export.ExportError(f"{name}, cell 1: {why}")
     link = colab_link(root, name)
-    first.source = re.sub(r"\[Open in Colab\]\([^)]*\)", lambda _: link, first.source)
+    anywhere = r"\[Open in Colab\]\([^)]*\)"
+    first.source = re.sub(anywhere, lambda _: link, first.source)
     second.source = setup_source(root)
 
 
+def _add_alt_texts(formatter):
+    """Make IPython's formatter give each figure's picture an alternative text.
+
+    It is the figure's label if it has one (``fig.set_label``), else its titles. This
+    function's source runs in the kernel, so it uses nothing of this module.
+    """
+    plain = formatter.format
+
+    def format_with_alt(obj, *arguments, **options):
+        data, metadata = plain(obj, *arguments, **options)
+        if "image/png" in data and hasattr(obj, "get_suptitle"):
+            places = ("left", "center", "right")
+            titles = [axes.get_title(place) for axes in obj.axes for place in places]
+            label, texts = obj.get_label(), [obj.get_suptitle(), *titles]
+            lines = [" ".join(text.split()) for text in ([label] if label else texts)]
+            alt = "; ".join(dict.fromkeys(filter(None, lines)))
+            metadata = metadata | ({"image/png": {"alt": alt}} if alt else {})
+        return data, metadata
+
+    formatter.format = format_with_alt
+
+
 def execute(notebook: NotebookNode, root: Path) -> None:
-    """Run every cell in a fresh kernel, in ``root``, and keep the outputs but none of the timestamps."""
-    NotebookClient(
-        notebook, timeout=600, kernel_name="python3", coalesce_streams=True, resources={"metadata": {"path": str(root)}}
-    ).execute()
+    """Run every cell in a fresh kernel, in ``root``, and store the outputs."""
+    client = NotebookClient(
+        notebook,
+        timeout=600,
+        kernel_name="python3",
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(root)}},
+    )
+    hook = inspect.getsource(_add_alt_texts)
+    hook += "_add_alt_texts(get_ipython().display_formatter)\ndel _add_alt_texts"
+
+    async def prepare(**_: object) -> None:
+        assert client.kc is not None
+        request = client.kc.execute(hook, silent=True, store_history=False)
+        reply = await client.async_wait_for_reply(request)
+        assert reply and reply["content"]["status"] == "ok", reply
+
+    client.on_notebook_start = prepare
+    client.execute()
     notebook.metadata = NotebookNode(METADATA)
     for cell in notebook.cells:
-        cell.metadata = NotebookNode({"tags": cell.metadata.tags} if cell.metadata.get("tags") else {})
         for output in cell.get("outputs", []):
             if output.output_type == "error":
                 output.traceback = shorten(output.traceback)
 
 
+def fold(notebook: NotebookNode) -> None:
+    """Set each cell's metadata: the author's tags, and what a reader finds folded.
+
+    Folded are the setup cell, imports, long drawing code and the workshop, exercises
+    aside; the first output after a **Predict:** is hidden.
+    """
+    in_workshop = asked = False
+    number = 0  # of the code cell
+    for cell in notebook.cells:
+        tags = [tag for tag in cell.metadata.get("tags", []) if tag not in FOLD_TAGS]
+        cell.metadata = NotebookNode()
+        jupyter = {}
+        if cell.cell_type == "markdown":
+            in_workshop |= bool(re.search("^## Workshop", cell.source, re.MULTILINE))
+            asked &= not cell.source.startswith("#")  # another section has begun
+            asked |= "**Predict:**" in cell.source
+        elif cell.cell_type == "code":
+            number += 1
+            exercise = "# your code" in cell.source
+            if not exercise and (in_workshop or is_aside(cell.source, number)):
+                tags.append(HIDE_INPUT)
+                jupyter["source_hidden"] = True
+                cell.metadata.cellView = "form"
+            if not exercise and asked and cell.outputs:
+                tags.append(HIDE_OUTPUT)
+                jupyter["outputs_hidden"] = True
+                asked = False
+        cell.metadata |= {"jupyter": jupyter} if jupyter else {}
+        cell.metadata |= {"tags": tags} if tags else {}
+
+
+def is_aside(source: str, number: int) -> bool:
+    """Tell whether a code cell is the setup cell, only imports, or draws at length.
+
+    The second code cell, that of the imports, need only begin with one.
+    """
+    imports = [isinstance(s, export.IMPORTS) for s in export.statements_of(source)]
+    if number == 1 or imports and (all(imports) or number == 2 and imports[0]):
+        return True
+    draws = source.rstrip().endswith("plt.show()")
+    return draws and len(source.splitlines()) > DRAWING
+
+
 def shorten(traceback: list[str]) -> list[str]:
-    """Keep of a traceback the learner's own line and the message: the frames between name files of this machine."""
+    """Keep of a traceback the learner's own line and the message.
+
+    The frames between them name files of this machine.
+    """
     plain = [re.sub(r"\x1b\[[0-9;]*m", "", entry) for entry in traceback]
-    starts = [index for index, entry in enumerate(plain) if "Traceback (most recent call last)" in entry]
+    starts = [
+        index
+        for index, entry in enumerate(plain)
+        if "Traceback (most recent call last)" in entry
+    ]
     frames = [entry for entry in plain if entry.startswith("Cell In")]
     return [traceback[index] for index in starts[-1:]] + frames[:1] + traceback[-1:]
 
 
 def rebuild(paths: list[Path], root: Path, links_only: bool = False) -> None:
-    """Rebuild the notebooks in turn. Raises ExportError or CellExecutionError at the first that fails."""
+    """Rebuild the notebooks in turn.
+
+    Raises ExportError or CellExecutionError at the first that fails.
+    """
     for path in paths:
         notebook = nbformat.read(path, as_version=4)
         relink(notebook, path.name, root)
         export.write(path, nbformat.writes(notebook) + "\n")
-        subprocess.run([sys.executable, "-m", "ruff", "format", "--quiet", str(path)], cwd=root, check=True)
+        subprocess.run(
+            [sys.executable, "-m", "ruff", "format", "--quiet", str(path)],
+            cwd=root,
+            check=True,
+        )
     export.export(root)
-    for path in [] if links_only else paths:
-        print(f"running {path.name} ...", flush=True)
+    for path in paths:
         notebook = nbformat.read(path, as_version=4)
-        execute(notebook, root)
+        if not links_only:
+            print(f"running {path.name} ...", flush=True)
+            execute(notebook, root)
+        fold(notebook)
         export.write(path, nbformat.writes(notebook) + "\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("notebooks", nargs="*", type=Path, help="notebooks at the root (default: all)")
-    parser.add_argument("--links", action="store_true", help="only links and setup cells; execute nothing")
+    """Run the command and return its exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "notebooks", nargs="*", type=Path, help="at the root (default: all)"
+    )
+    parser.add_argument("--links", action="store_true", help="execute nothing")
     options = parser.parse_args(arguments)
-    paths = [path.resolve() for path in options.notebooks] or sorted(ROOT.glob("[0-9][0-9]_*.ipynb"))
+    paths = [path.resolve() for path in options.notebooks] or sorted(
+        ROOT.glob("[0-9][0-9]_*.ipynb")
+    )
     for path in paths:
         if path.parent != ROOT or not path.exists():
             parser.error(f"{path.name} is no notebook at the root of this repository")
