@@ -1,4 +1,4 @@
-"""Install the packages of pyproject.toml that this Python lacks, and leave those that it has, above all torch.
+"""Install the packages of pyproject.toml that this Python lacks, and no other torch.
 
 The notebooks' setup cell runs it where the course was just cloned, as on Colab.
 """
@@ -9,17 +9,38 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 
-def requirements_to_install(dependencies: list[str], installed: dict[str, str]) -> list[str]:
-    """Return what to hand to pip: the dependencies not in ``installed``, {name: version}, with torch held as it is."""
-    missing = [need for need in dependencies if re.match(r"[\w-]+", need)[0] not in installed]
+def requirements_of(project: dict[str, Any]) -> list[str]:
+    """Return what the course needs: dependencies and all extras but ``benchmarks``."""
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"]]
+    for name, requirements in extras.items():
+        wanted += requirements if name != "benchmarks" else []
+    return wanted
+
+
+def requirements_to_install(wanted: list[str], installed: dict[str, str]) -> list[str]:
+    """Return what to hand to pip: what is not in ``installed``, and torch as it is.
+
+    Args:
+        wanted: requirements as pyproject.toml has them.
+        installed: {name: version}.
+    """
+    names = [re.split(r"[^\w-]", need)[0] for need in wanted]
+    missing = [
+        need for need, name in zip(wanted, names, strict=True) if name not in installed
+    ]
     hold = [f"torch=={installed['torch']}"] if "torch" in installed else []
     return missing + hold if missing else []
 
 
 if __name__ == "__main__":
-    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    have = {dist.name.lower(): dist.version for dist in importlib.metadata.distributions()}
-    if needed := requirements_to_install(project["dependencies"] + project["optional-dependencies"]["course"], have):
-        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *needed], check=True)
+    pyproject = Path(__file__).parent.parent / "pyproject.toml"
+    project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
+    found = importlib.metadata.distributions()
+    have = {distribution.name.lower(): distribution.version for distribution in found}
+    if needed := requirements_to_install(requirements_of(project), have):
+        pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+        subprocess.run([*pip, *needed], check=True)
