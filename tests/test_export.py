@@ -123,6 +123,13 @@ def test_the_last_import_of_a_name_wins(tmp_path):
     assert "from math import tau as x" in text and "pi" not in text
 
 
+def test_the_package_itself_may_be_imported_for_its_version(tmp_path):
+    cells = ["import going_modular", ENGINE]
+    cells += [function("engine", "a", "return going_modular.__version__")]
+    text = export.build(course(tmp_path, cells))["engine.py"]
+    assert "\nimport going_modular\n" in text
+
+
 def test_one_module_from_two_notebooks(tmp_path):
     second = [function("utils", "b", "a()")]
     course(tmp_path, [UTILS, function("utils", "a")], second)

@@ -378,13 +378,14 @@ def resolve(
     name: str, cell: Cell, owner: dict[str, Cell], imported: list[str]
 ) -> list[str]:
     """Return the imports that give ``name`` to a cell's module."""
-    if imported and not re.match(r"(from|import) going_modular\b", imported[0]):
-        if cell.module in SERVING and re.match(r"\w+ matplotlib\b", imported[0]):
+    own = re.compile(r"from going_modular\b|import going_modular\.")
+    if outside := [line for line in imported if not own.match(line)]:
+        if cell.module in SERVING and re.match(r"\w+ matplotlib\b", outside[0]):
             raise cell.refuse(f"{cell.module} may import {name} only inside a function")
         nodes = ast.walk(ast.parse(cell.source))
         paths = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)}
-        used = [line for line in imported if line.removeprefix("import ") in paths]
-        return used or imported
+        used = [line for line in outside if line.removeprefix("import ") in paths]
+        return used or outside
     source = home(name, owner)
     if not source:
         why = "is neither imported in this notebook nor exported by any"
