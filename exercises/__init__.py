@@ -1,7 +1,8 @@
 """Answer checks for the exercises of the course.
 
-``check("03.2", answer)`` tells a learner whether an answer holds; ``progress()`` shows what is solved. The checks of
-notebook 03 stand in ``checks_03.py`` and draw fresh random inputs on every call, so a remembered number does not pass.
+``check("03.2", answer)`` tells a learner whether an answer holds; ``progress()`` shows
+what is solved. The checks of notebook 03 stand in ``checks_03.py`` and draw fresh
+random inputs on every call, so a remembered number does not pass.
 """
 
 import importlib
@@ -14,12 +15,19 @@ from types import FunctionType
 
 import torch
 
-STATE_FILE = Path(os.environ.get("COURSE_PROGRESS", Path(__file__).parent.parent / ".progress.json"))
+STATE_FILE = Path(
+    os.environ.get("COURSE_PROGRESS", Path(__file__).parent.parent / ".progress.json")
+)
 _exercises: dict[str, tuple[str, Callable]] = {}
 
 
 class Wrong(Exception):
-    """Raised by a check: ``what`` is wrong with the answer, and a ``hint`` that does not give the answer away."""
+    """Raised by a check: an answer does not hold.
+
+    Args:
+        what: what is wrong with the answer.
+        hint: what to think of next; it does not give the answer away.
+    """
 
     def __init__(self, what: str, hint: str):
         super().__init__(what)
@@ -27,7 +35,15 @@ class Wrong(Exception):
 
 
 def exercise(number: str, title: str) -> Callable:
-    """Register the decorated function as the check of exercise ``number``: it returns quietly or raises ``Wrong``."""
+    """Register the decorated function as the check of an exercise.
+
+    Args:
+        number: the exercise, such as "03.2".
+        title: what it is called when it is solved.
+
+    Returns:
+        The decorator; what it decorates returns quietly or raises ``Wrong``.
+    """
 
     def register(function: Callable) -> Callable:
         _exercises[number] = (title, function)
@@ -37,7 +53,15 @@ def exercise(number: str, title: str) -> Callable:
 
 
 def check(number: str, answer: object) -> None:
-    """Print whether ``answer`` solves exercise ``number``, such as "03.2", and remember it for ``progress()``."""
+    """Print whether an answer solves an exercise, and remember it for ``progress()``.
+
+    Args:
+        number: the exercise, such as "03.2".
+        answer: what the exercise asks for, often a function.
+
+    Raises:
+        ValueError: if there is no such exercise; the message names those there are.
+    """
     status, message = grade(number, answer)
     print(f"{number} · {message}")
     if status != "not attempted":
@@ -45,7 +69,20 @@ def check(number: str, answer: object) -> None:
 
 
 def grade(number: str, answer: object) -> tuple[str, str]:
-    """Return ("solved" | "wrong" | "not attempted", a message). Random states are left as they were found."""
+    """Return how an answer does, without printing or remembering it.
+
+    Random states are left as they were found.
+
+    Args:
+        number: the exercise, such as "03.2".
+        answer: what the exercise asks for, often a function.
+
+    Returns:
+        "solved", "wrong" or "not attempted", and a message.
+
+    Raises:
+        ValueError: as ``check``.
+    """
     title, verify = _find(number)
     if not attempted(answer):
         return "not attempted", "not attempted yet"
@@ -58,17 +95,23 @@ def grade(number: str, answer: object) -> tuple[str, str]:
         except Exception as error:  # the learner's own code may raise anything
             return "wrong", (
                 f"not yet: your answer raised {type(error).__name__}: {error}\n"
-                "  Hint: call it by hand on a small example, and print the shapes on the way."
+                "  Hint: call it by hand on a small example, and print the shapes on "
+                "the way."
             )
     return "solved", f"right! {title} is solved."
 
 
 def attempted(answer: object) -> bool:
-    """Is there an answer at all? ``...``, and a function or class whose bodies are all ``...``, are none."""
+    """Tell whether there is an answer at all.
+
+    ``...``, and a function or class whose bodies are all ``...``, are none.
+    """
     if isinstance(answer, tuple | list):
         return all(attempted(part) for part in answer)
     if isinstance(answer, type):
-        methods = [value for value in vars(answer).values() if isinstance(value, FunctionType)]
+        methods = [
+            value for value in vars(answer).values() if isinstance(value, FunctionType)
+        ]
         return not methods or any(map(attempted, methods))
     if isinstance(answer, FunctionType):
         stubs = {_code_of(body) for body in ("...", "'''doc'''\n    ...")}
@@ -89,17 +132,23 @@ def progress() -> None:
     state = _read_state()
     for notebook in sorted({number[:2] for number in _exercises}):
         numbers = sorted(number for number in _exercises if number[:2] == notebook)
-        marks = "  ".join(f"{'✓' if state.get(number) else '·'} {number}" for number in numbers)
-        print(f"{sum(bool(state.get(n)) for n in numbers)} of {len(numbers)} in notebook {notebook}:  {marks}")
+        marks = "  ".join(
+            f"{'✓' if state.get(number) else '·'} {number}" for number in numbers
+        )
+        solved = sum(bool(state.get(number)) for number in numbers)
+        print(f"{solved} of {len(numbers)} in notebook {notebook}:  {marks}")
 
 
 def _find(number: str) -> tuple[str, Callable]:
-    module = f"checks_{number[:2]}"
-    if re.fullmatch(r"\d\d\.\d", number) and (Path(__file__).parent / f"{module}.py").exists():
-        importlib.import_module(f"exercises.{module}")
+    path = Path(__file__).parent / f"checks_{number[:2]}.py"
+    if re.fullmatch(r"\d\d\.\d", number) and path.exists():
+        importlib.import_module(f"exercises.{path.stem}")
     if number not in _exercises:
-        known = ", ".join(sorted(n for n in _exercises if n[:2] == number[:2])) or "none"
-        raise ValueError(f"there is no exercise {number!r}; the ones known in this notebook: {known}")
+        known = sorted(other for other in _exercises if other[:2] == number[:2])
+        raise ValueError(
+            f"there is no exercise {number!r}; the ones known in this notebook: "
+            f"{', '.join(known) or 'none'}"
+        )
     return _exercises[number]
 
 
@@ -112,12 +161,12 @@ def _read_state() -> dict[str, bool]:
 
 
 def _remember(number: str, solved: bool) -> None:
-    """Write the state whole or not at all: to a temporary file that then takes the old one's place."""
+    from going_modular.checkpoints import whole_file  # here: exercises imports quickly
+
     state = _read_state() | {number: solved}
-    temporary = STATE_FILE.with_name(f"{STATE_FILE.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(json.dumps(state, indent=1, sort_keys=True), encoding="utf-8")
-        os.replace(temporary, STATE_FILE)
+        with whole_file(STATE_FILE) as file:
+            file.write(json.dumps(state, indent=1, sort_keys=True).encode())
     except OSError as error:  # a read-only folder must not stop the lesson
         print(f"  (not remembered: {error})")
 

@@ -22,16 +22,19 @@ def check_quiet_rand(quiet_rand):
         expected = torch.rand(n, generator=torch.Generator().manual_seed(seed))
         if not isinstance(got, torch.Tensor) or got.shape != (n,):
             raise Wrong(
-                f"for n = {n} you returned {got if not isinstance(got, torch.Tensor) else tuple(got.shape)}",
+                f"for n = {n} you returned "
+                f"{got if not isinstance(got, torch.Tensor) else tuple(got.shape)}",
                 f"a tensor of the shape ({n},) is asked for",
             )
         if not torch.equal(got, expected):
             raise Wrong(
-                f"for seed {seed} these are other numbers than torch's", "seed the generator that you draw from"
+                f"for seed {seed} these are other numbers than torch's",
+                "seed the generator that you draw from",
             )
         if not unchanged:
             raise Wrong(
-                "the numbers are right, but torch's own generator is no longer where it was",
+                "the numbers are right, but torch's own generator is no longer where "
+                "it was",
                 "draw from a generator of your own, or put the state back at the end",
             )
 
@@ -48,20 +51,28 @@ def check_export_cells(export_cells):
         f"#| export {names[0]}\nD = a()\nE = D",
         "",
     ]
-    expected = {names[0]: f"def a():\n    return {number}\n\nD = a()\nE = D", names[1]: f"C = {number}"}
+    expected = {
+        names[0]: f"def a():\n    return {number}\n\nD = a()\nE = D",
+        names[1]: f"C = {number}",
+    }
     got = export_cells(list(sources))
     if not isinstance(got, dict):
-        raise Wrong(f"you returned a {type(got).__name__}", "a dictionary from module to text is asked for")
+        raise Wrong(
+            f"you returned a {type(got).__name__}",
+            "a dictionary from module to text is asked for",
+        )
     if got.keys() != expected.keys():
         raise Wrong(
             f"the modules are {sorted(map(str, got))}, expected {sorted(expected)}",
-            "only a cell's first line decides whether it is exported, and the module is the word after 'export'",
+            "only a cell's first line decides whether it is exported, and the module "
+            "is the word after 'export'",
         )
     for name, text in expected.items():
         if got[name] != text:
             raise Wrong(
                 f"the text of {name} is {got[name]!r}",
-                "without the directive's line; the cells in order, with one empty line between two",
+                "without the directive's line; the cells in order, with one empty "
+                "line between two",
             )
 
 
@@ -77,51 +88,82 @@ def check_changed(changed):
     Settings.__qualname__ = "Settings"  # shown to the learner
     for _ in range(5):
         old = Settings(random.random(), random.randint(1, 9), "a", True)
-        new = dataclasses.replace(old, epochs=old.epochs + random.randint(1, 5), flip=False)
+        new = dataclasses.replace(
+            old, epochs=old.epochs + random.randint(1, 5), flip=False
+        )
         for first, second in ((old, new), (new, old), (old, dataclasses.replace(old))):
-            pairs = {name: (getattr(first, name), getattr(second, name)) for name in ("lr", "epochs", "name", "flip")}
-            expected = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+            pairs = {
+                name: (getattr(first, name), getattr(second, name))
+                for name in ("lr", "epochs", "name", "flip")
+            }
+            expected = {
+                name: pair for name, pair in pairs.items() if pair[0] != pair[1]
+            }
             got = changed(first, second)
             if not isinstance(got, dict):
-                raise Wrong(f"you returned a {type(got).__name__}", "a dictionary from name to a pair is asked for")
+                raise Wrong(
+                    f"you returned a {type(got).__name__}",
+                    "a dictionary from name to a pair is asked for",
+                )
             if got.keys() != expected.keys():
                 raise Wrong(
                     f"of {first} and {second} you name {sorted(map(str, got))}",
                     "those fields, and only those, whose two values differ",
                 )
             if got != expected:
-                raise Wrong(f"you returned {got} for {first} and {second}", "a tuple: the old value, then the new one")
+                raise Wrong(
+                    f"you returned {got} for {first} and {second}",
+                    "a tuple: the old value, then the new one",
+                )
 
 
 @exercise("05.4", "A log that was cut off")
 def check_read_log(read_log):
-    rows = [{"epoch": epoch, "loss": round(random.random(), 4)} for epoch in range(1, random.randint(4, 7))]
+    rows = [
+        {"epoch": epoch, "loss": round(random.random(), 4)}
+        for epoch in range(1, random.randint(4, 7))
+    ]
     lines = [json.dumps(row) for row in rows]
-    whole, torn = "\n".join(lines) + "\n", "\n".join([*lines, lines[-1][: random.randint(1, 8)]])
+    whole, torn = (
+        "\n".join(lines) + "\n",
+        "\n".join([*lines, lines[-1][: random.randint(1, 8)]]),
+    )
     for text, expected, case in (
         (whole, rows, "a whole file"),
         (torn, rows, "a file whose last line was cut off"),
         ("", [], "an empty file"),
-        (whole.rstrip("\n"), rows[:-1], "a last line without its newline, so perhaps unfinished,"),
+        (
+            whole.rstrip("\n"),
+            rows[:-1],
+            "a last line without its newline, so perhaps unfinished,",
+        ),
     ):
         got = read_log(text)
         if got != expected:
             count = len(got) if isinstance(got, list) else type(got).__name__
-            raise Wrong(f"{case} gave {count}, expected a list of {len(expected)}", "what ends a finished line?")
+            raise Wrong(
+                f"{case} gave {count}, expected a list of {len(expected)}",
+                "what ends a finished line?",
+            )
     broken = "\n".join([lines[0], lines[1][:6], *lines[2:]]) + "\n"
     try:
         read_log(broken)
     except ValueError:
         return
-    raise Wrong("a broken line in the middle was passed over", "only the unfinished last line may be left out")
+    raise Wrong(
+        "a broken line in the middle was passed over",
+        "only the unfinished last line may be left out",
+    )
 
 
 @exercise("05.5", "A config as arguments")
 def check_to_arguments(to_arguments):
-    from going_modular.train import TrainConfig, build_parser
+    from going_modular.__main__ import build_parser
+    from going_modular.config import Config
 
+    options = {field.name for field in dataclasses.fields(Config)} - {"channels"}
     for augment in (True, False):
-        config = TrainConfig(
+        config = Config(
             data="data/my pictures",
             model=random.choice(["tinyvgg", "cnn"]),
             augment=augment,
@@ -131,23 +173,34 @@ def check_to_arguments(to_arguments):
             seed=random.randint(0, 999),
         )
         arguments = to_arguments(config)
-        if not isinstance(arguments, list) or not all(isinstance(argument, str) for argument in arguments):
-            raise Wrong(f"you returned {arguments!r}", "a list of strings is asked for, numbers as text too")
+        if not isinstance(arguments, list) or not all(
+            isinstance(argument, str) for argument in arguments
+        ):
+            raise Wrong(
+                f"you returned {arguments!r}",
+                "a list of strings is asked for, numbers as text too",
+            )
         message = io.StringIO()
         try:
             with contextlib.redirect_stderr(message):
-                options = vars(build_parser().parse_args(arguments))
+                found = vars(build_parser().parse_args(["train", *arguments]))
         except SystemExit:
             raise Wrong(
-                f"the command does not understand {arguments}: {message.getvalue().strip()}",
+                f"the command does not understand {arguments}: "
+                f"{message.getvalue().strip()}",
                 "compare with the options that --help shows, dashes and switches",
             ) from None
-        given = {name: value for name, value in options.items() if name not in ("out", "resume")}
-        missing = sorted({field.name for field in dataclasses.fields(config)} - given.keys())
+        given = {name: value for name, value in found.items() if name in options}
+        missing = sorted(options - given.keys())
         if missing:
-            raise Wrong(f"your arguments leave out {missing}", "every field, also one that has its default value")
-        if TrainConfig(**given) != config:
-            raise Wrong(f"{arguments} gives {TrainConfig(**given)}", f"asked for was {config}")
+            raise Wrong(
+                f"your arguments leave out {missing}",
+                "every field, also one that has its default value",
+            )
+        if Config(**given) != config:
+            raise Wrong(
+                f"{arguments} gives {Config(**given)}", f"asked for was {config}"
+            )
 
 
 @exercise("05.6", "A test that catches")
@@ -158,10 +211,18 @@ def check_test_accuracy(test_accuracy):
     mutants = {
         "always says 1": lambda logits, labels: torch.tensor(1.0),
         "always says 0": lambda logits, labels: torch.tensor(0.0),
-        "looks at the first class only": lambda logits, labels: (labels == 0).float().mean(),
-        "counts instead of averaging": lambda logits, labels: (logits.argmax(dim=1) == labels).float().sum(),
-        "takes the smallest logit": lambda logits, labels: (logits.argmin(dim=1) == labels).float().mean(),
-        "returns the share of mistakes": lambda logits, labels: (logits.argmax(dim=1) != labels).float().mean(),
+        "looks at the first class only": lambda logits, labels: (
+            (labels == 0).float().mean()
+        ),
+        "counts instead of averaging": lambda logits, labels: (
+            (logits.argmax(dim=1) == labels).float().sum()
+        ),
+        "takes the smallest logit": lambda logits, labels: (
+            (logits.argmin(dim=1) == labels).float().mean()
+        ),
+        "returns the share of mistakes": lambda logits, labels: (
+            (logits.argmax(dim=1) != labels).float().mean()
+        ),
     }
     try:
         test_accuracy(right)

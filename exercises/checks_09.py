@@ -1,4 +1,4 @@
-"""Answer checks for notebook 09: percentiles, criteria, addresses, rankings, eight bits."""
+"""Checks of notebook 09: percentiles, criteria, addresses, rankings, eight bits."""
 
 import math
 import random
@@ -29,19 +29,37 @@ def check_percentile(percentile):
         if isinstance(answer, torch.Tensor):
             answer = answer.item()
         if answer is None or not math.isclose(answer, expected, abs_tol=1e-6):
-            reached = "" if answer is None else f"; {sum(value <= answer for value in values)} of them do not exceed it"
+            reached = (
+                ""
+                if answer is None
+                else (
+                    f"; {sum(value <= answer for value in values)} of them do not "
+                    "exceed it"
+                )
+            )
             raise Wrong(
-                f"percentile of {length} values, {percent} percent, gave {answer}{reached}, and {number} should be the "
+                f"percentile of {length} values, {percent} percent, gave "
+                f"{answer}{reached}, and {number} should be the "
                 "fewest that do not",
-                "sort, count how many values must lie at or below the answer, and remember that the first has index 0",
+                "sort, count how many values must lie at or below the answer, and "
+                "remember that the first has index 0",
             )
 
 
 @exercise("09.2", "All of them")
 def check_may_connect(may_connect):
-    public, private = ["8.8.8.8", "1.1.1.1", "2606:4700::1111"], ["127.0.0.1", "10.0.0.7", "192.168.3.4", "::1"]
+    public, private = (
+        ["8.8.8.8", "1.1.1.1", "2606:4700::1111"],
+        ["127.0.0.1", "10.0.0.7", "192.168.3.4", "::1"],
+    )
     mixed = [random.choice(public), random.choice(private)]
-    cases = [(public, True), ([random.choice(private)], False), (mixed, False), (mixed[::-1], False), ([], False)]
+    cases = [
+        (public, True),
+        ([random.choice(private)], False),
+        (mixed, False),
+        (mixed[::-1], False),
+        ([], False),
+    ]
     hints = {
         0: "these are all public: look at what you ask of each address",
         1: "is_public says whether one address may be asked",
@@ -52,7 +70,10 @@ def check_may_connect(may_connect):
     for number, (addresses, expected) in enumerate(cases):
         answer = may_connect(list(addresses))
         if not isinstance(answer, bool) or answer is not expected:
-            raise Wrong(f"may_connect({addresses}) gave {answer!r}", hints[number] + "; return True or False")
+            raise Wrong(
+                f"may_connect({addresses}) gave {answer!r}",
+                hints[number] + "; return True or False",
+            )
 
 
 @exercise("09.3", "Not sure")
@@ -66,8 +87,20 @@ def check_decide(decide):
             "dog",
             "it is above the threshold, and leads by more than the margin",
         ),
-        ([("cat", 0.40), ("dog", 0.15), ("horse", 0.45)][:2], 0.5, 0.1, "not sure", "the first is below the threshold"),
-        ([("horse", 0.52), ("cat", 0.48)], 0.5, 0.1, "not sure", "the second is nearer than the margin"),
+        (
+            [("cat", 0.40), ("dog", 0.15), ("horse", 0.45)][:2],
+            0.5,
+            0.1,
+            "not sure",
+            "the first is below the threshold",
+        ),
+        (
+            [("horse", 0.52), ("cat", 0.48)],
+            0.5,
+            0.1,
+            "not sure",
+            "the second is nearer than the margin",
+        ),
         (
             [("cat", middle), ("dog", 0.1)],
             0.4,
@@ -75,7 +108,13 @@ def check_decide(decide):
             "cat",
             "compare with the threshold that is given, not with a fixed one",
         ),
-        ([("cat", 0.75), ("dog", 0.25)], 0.75, 0.5, "cat", "exactly at the threshold, or at the margin, is enough"),
+        (
+            [("cat", 0.75), ("dog", 0.25)],
+            0.75,
+            0.5,
+            "cat",
+            "exactly at the threshold, or at the margin, is enough",
+        ),
     ]
     for ranked, threshold, margin, expected, hint in cases:
         answer = decide(list(ranked), threshold, margin)
@@ -96,42 +135,77 @@ def check_choose(choose):
         "large": {"accuracy": 0.98, "latency": 0.1, "size": 21.0},
         "edge": {"accuracy": 0.8, "latency": 0.2, "size": 20.0},
     }
-    answer = choose({name: dict(row) for name, row in candidates.items()}, dict(criteria))
+    answer = choose(
+        {name: dict(row) for name, row in candidates.items()}, dict(criteria)
+    )
     if not isinstance(answer, list):
-        raise Wrong(f"choose gave {answer!r}, a {type(answer).__name__}", "return a list of names")
-    for name, what in {"wrong": "accuracy is 0.79", "slow": "latency is 0.21", "large": "size is 21"}.items():
+        raise Wrong(
+            f"choose gave {answer!r}, a {type(answer).__name__}",
+            "return a list of names",
+        )
+    for name, what in {
+        "wrong": "accuracy is 0.79",
+        "slow": "latency is 0.21",
+        "large": "size is 21",
+    }.items():
         if name in answer:
-            raise Wrong(f"choose kept {name!r}, whose {what}", f"the criteria are {criteria}: all three must be met")
+            raise Wrong(
+                f"choose kept {name!r}, whose {what}",
+                f"the criteria are {criteria}: all three must be met",
+            )
     for name in ("low", "high", "edge"):
         if name not in answer:
-            raise Wrong(f"choose dropped {name!r}, {candidates[name]}", "it meets all; a bar that is just met is met")
+            raise Wrong(
+                f"choose dropped {name!r}, {candidates[name]}",
+                "it meets all; a bar that is just met is met",
+            )
     if answer != ["high", "low", "edge"]:
-        found = [f"{name} {candidates.get(name, {}).get('accuracy', 0):.2f}" for name in answer]
+        found = [
+            f"{name} {candidates.get(name, {}).get('accuracy', 0):.2f}"
+            for name in answer
+        ]
         raise Wrong(f"choose gave the order {found}", "the most accurate first")
     if choose({"slow": candidates["slow"]}, criteria) != []:
-        raise Wrong("choose found one where none meets the criteria", "then the list is empty")
+        raise Wrong(
+            "choose found one where none meets the criteria", "then the list is empty"
+        )
 
 
 @exercise("09.5", "To eight bits")
 def check_to_int8(to_int8):
-    for values in (torch.randn(random.randint(20, 60)), -torch.rand(4, 5) * 3 - 0.1, torch.zeros(3)):
+    for values in (
+        torch.randn(random.randint(20, 60)),
+        -torch.rand(4, 5) * 3 - 0.1,
+        torch.zeros(3),
+    ):
         answer = to_int8(values.clone())
         if not isinstance(answer, tuple) or len(answer) != 2:
-            raise Wrong(f"to_int8 gave a {type(answer).__name__}", "return two things: integers, scale")
+            raise Wrong(
+                f"to_int8 gave a {type(answer).__name__}",
+                "return two things: integers, scale",
+            )
         integers, scale = answer[0], torch.as_tensor(answer[1])
         largest = values.abs().max()
-        if getattr(integers, "dtype", None) != torch.int8 or integers.shape != values.shape:
+        if (
+            getattr(integers, "dtype", None) != torch.int8
+            or integers.shape != values.shape
+        ):
             raise Wrong(
-                f"the integers are {type(integers).__name__} {getattr(integers, 'dtype', '')}",
+                f"the integers are {type(integers).__name__} "
+                f"{getattr(integers, 'dtype', '')}",
                 "keep the shape, and convert to torch.int8",
             )
         if largest == 0:
             if scale != 1 or integers.any():
-                raise Wrong(f"for all zeros the scale is {scale}", "0 / 0 is no number: take 1 instead of a scale of 0")
+                raise Wrong(
+                    f"for all zeros the scale is {scale}",
+                    "0 / 0 is no number: take 1 instead of a scale of 0",
+                )
         elif not torch.isclose(scale, largest / 127, rtol=1e-4):
             raise Wrong(
                 f"the scale is {scale:.5f} for values up to {largest:.3f} in size",
-                "the largest absolute value, divided by the scale, must be 127; values may be negative",
+                "the largest absolute value, divided by the scale, must be 127; "
+                "values may be negative",
             )
         else:
             steps = (integers.float() * scale - values).abs().max() / scale

@@ -17,7 +17,8 @@ def as_number(answer, case):
         return float(answer)
     except (TypeError, ValueError):
         raise Wrong(
-            f"{case} gave {answer!r}", "one number is asked for: does every way through it end in `return`?"
+            f"{case} gave {answer!r}",
+            "one number is asked for: does every way through it end in `return`?",
         ) from None
 
 
@@ -26,8 +27,13 @@ def check_median_speedup(median_speedup):
     for _ in range(10):
         gain, seconds = random.uniform(1.2, 5), random.uniform(0.001, 0.1)
         ratios = [gain * factor for factor in (1.0, 1.1, 1.2, 3.0, 9.0)]
-        after = [seconds * slow * random.uniform(0.99, 1.01) for slow in (3, 5, 2, 1, 4)]
-        rounds = [(ratio * second, second) for ratio, second in zip(ratios, after, strict=True)]
+        after = [
+            seconds * slow * random.uniform(0.99, 1.01) for slow in (3, 5, 2, 1, 4)
+        ]
+        rounds = [
+            (ratio * second, second)
+            for ratio, second in zip(ratios, after, strict=True)
+        ]
         random.shuffle(rounds)
         before, after = (list(column) for column in zip(*rounds, strict=True))
         shown = ", ".join(f"{b / a:.2f}" for b, a in rounds)
@@ -38,12 +44,26 @@ def check_median_speedup(median_speedup):
             continue
         case = f"{case}, you answered {got:.2f}"
         if math.isclose(got, 1 / expected, rel_tol=1e-6):
-            raise Wrong(case, "faster means fewer seconds: two seconds before and one after are 2 times as fast")
+            raise Wrong(
+                case,
+                "faster means fewer seconds: two seconds before and one after are 2 "
+                "times as fast",
+            )
         if math.isclose(got, sorted(before)[2] / sorted(after)[2], rel_tol=1e-6):
-            raise Wrong(case, "the two medians come from different rounds: divide within each round first")
+            raise Wrong(
+                case,
+                "the two medians come from different rounds: divide within each round "
+                "first",
+            )
         if math.isclose(got, sum(ratios) / 5, rel_tol=1e-6):
-            raise Wrong(case, "that is their mean, which one odd round moves: take the one in the middle")
-        raise Wrong(case, "make a list of the rounds' ratios; what is its middle value?")
+            raise Wrong(
+                case,
+                "that is their mean, which one odd round moves: take the one in the "
+                "middle",
+            )
+        raise Wrong(
+            case, "make a list of the rounds' ratios; what is its middle value?"
+        )
 
 
 @exercise("10.2", "What can be gained")
@@ -57,11 +77,21 @@ def check_whole_speedup(whole_speedup):
             continue
         case = f"{case} gave {got:.3f}, expected {1 / left:.3f}"
         if math.isclose(got, left, rel_tol=1e-6):
-            raise Wrong(case, "that is the time that is left; how many times does it fit into the time before?")
+            raise Wrong(
+                case,
+                "that is the time that is left; how many times does it fit into the "
+                "time before?",
+            )
         if math.isclose(got, 1 + share * (factor - 1), rel_tol=1e-6):
-            raise Wrong(case, "speeds cannot be averaged like that: add up the times, then compare them")
+            raise Wrong(
+                case,
+                "speeds cannot be averaged like that: add up the times, then compare "
+                "them",
+            )
         raise Wrong(
-            case, "begin with 1 second: the rest keeps its time, the part's is divided; what do they add up to?"
+            case,
+            "begin with 1 second: the rest keeps its time, the part's is divided; "
+            "what do they add up to?",
         )
 
 
@@ -72,7 +102,9 @@ def check_accumulate_gradients(accumulate_gradients):
         sizes = random.sample([2, 5, 9, 14], 3)
         X, y = torch.randn(sum(sizes), 6), torch.randint(3, (sum(sizes),))
         with torch.no_grad():
-            X += y[:, None].float() * torch.arange(sum(sizes))[:, None] / sum(sizes)  # parts that differ
+            X += (
+                y[:, None].float() * torch.arange(sum(sizes))[:, None] / sum(sizes)
+            )  # parts that differ
         F.cross_entropy(model(X), y).backward()
         expected = [p.grad.clone() for p in model.parameters()]
         for p in model.parameters():
@@ -83,29 +115,55 @@ def check_accumulate_gradients(accumulate_gradients):
 
 
 def check_gradients(model, expected, parts, case):
-    """Raise Wrong unless the model's gradients are the expected ones; say which mistake they look like."""
+    """Raise Wrong unless the model's gradients are the expected ones.
+
+    It says which mistake they look like.
+    """
     got = [p.grad for p in model.parameters()]
     if any(g is None for g in got):
         raise Wrong(
-            f"{case}: a parameter has no gradient", "call backward for each part, and clear only before the first"
+            f"{case}: a parameter has no gradient",
+            "call backward for each part, and clear only before the first",
         )
 
     def alike(others):
-        return all(torch.allclose(g, o, rtol=1e-4, atol=1e-6) for g, o in zip(got, others, strict=True))
+        return all(
+            torch.allclose(g, o, rtol=1e-4, atol=1e-6)
+            for g, o in zip(got, others, strict=True)
+        )
 
     if alike(expected):
         return
-    case = f"{case}: the first bias has gradient {got[1][0]:.4f}, the whole batch's is {expected[1][0]:.4f}"
+    case = (
+        f"{case}: the first bias has gradient {got[1][0]:.4f}, the whole batch's is "
+        f"{expected[1][0]:.4f}"
+    )
     if alike([e + 1 for e in expected]):
-        raise Wrong(case, "an earlier step's gradients are still there: clear them before the first part")
-    gradients = [torch.autograd.grad(F.cross_entropy(model(X), y), list(model.parameters())) for X, y in parts]
+        raise Wrong(
+            case,
+            "an earlier step's gradients are still there: clear them before the first "
+            "part",
+        )
+    gradients = [
+        torch.autograd.grad(F.cross_entropy(model(X), y), list(model.parameters()))
+        for X, y in parts
+    ]
     sums = [sum(column) for column in zip(*gradients, strict=True)]
     if alike([s / len(parts) for s in sums]):
-        raise Wrong(case, "each part counts the same, however small: what is its share of the samples?")
+        raise Wrong(
+            case,
+            "each part counts the same, however small: what is its share of the "
+            "samples?",
+        )
     if alike(sums):
-        raise Wrong(case, "three means add up to three times a mean: each part's loss needs a weight")
+        raise Wrong(
+            case,
+            "three means add up to three times a mean: each part's loss needs a weight",
+        )
     raise Wrong(
-        case, "the weights are the parts' shares of all samples; gradients are cleared once, before the first part"
+        case,
+        "the weights are the parts' shares of all samples; gradients are cleared "
+        "once, before the first part",
     )
 
 
@@ -127,7 +185,10 @@ def check_conv_flops(conv_flops):
             expected / C: "a kernel reaches through all channels of the input",
             expected / (height * width): "that is one place of the output",
         }
-        general = "for each output number: how many products are summed? How many output numbers are there?"
+        general = (
+            "for each output number: how many products are summed? How many output "
+            "numbers are there?"
+        )
         raise Wrong(case, hints.get(got, general))
 
 
@@ -138,7 +199,13 @@ def check_worst_layer(worst_layer):
         worst = random.randint(3, count - 3)
         norms = [random.uniform(0.1, 2)]  # from the last layer to the first
         for index in reversed(range(count - 1)):
-            low, high = (6.0, 9.0) if index == worst else (1.6, 1.9) if index < worst else (0.6, 1.4)
+            low, high = (
+                (6.0, 9.0)
+                if index == worst
+                else (1.6, 1.9)
+                if index < worst
+                else (0.6, 1.4)
+            )
             norms.append(norms[-1] * random.uniform(low, high))
         norms.reverse()
         got = worst_layer(list(norms))
@@ -150,20 +217,37 @@ def check_worst_layer(worst_layer):
         if got == 0:
             raise Wrong(
                 case,
-                "the largest norm is where the growth arrives: by what factor does each layer exceed the one after it?",
+                "the largest norm is where the growth arrives: by what factor does "
+                "each layer exceed the one after it?",
             )
         if got == worst + 1:
-            raise Wrong(case, "that layer still had a small gradient; the one before it is where it grew")
+            raise Wrong(
+                case,
+                "that layer still had a small gradient; the one before it is where it "
+                "grew",
+            )
         if got == factors.index(min(factors)) or got == factors.index(min(factors)) + 1:
             raise Wrong(
-                case, "the gradient travels from the last layer to the first: which of the two is divided by which?"
+                case,
+                "the gradient travels from the last layer to the first: which of the "
+                "two is divided by which?",
             )
-        raise Wrong(case, "divide each norm by that of the layer after it; which factor is the largest?")
+        raise Wrong(
+            case,
+            "divide each norm by that of the layer after it; which factor is the "
+            "largest?",
+        )
 
 
 @exercise("10.6", "Fair shares")
 def check_piece(piece):
-    cases = [(10, 4), (7, 3), (3, 5), (12, 4), (random.randint(50, 200), random.randint(3, 9))]
+    cases = [
+        (10, 4),
+        (7, 3),
+        (3, 5),
+        (12, 4),
+        (random.randint(50, 200), random.randint(3, 9)),
+    ]
     for count, size in cases:
         pieces = [piece(count, rank, size) for rank in range(size)]
         each, more = divmod(count, size)
@@ -178,12 +262,24 @@ def check_piece(piece):
         got = [stop - start for start, stop in pieces]
         if sum(got) != count or pieces[-1][1] != count:
             raise Wrong(
-                case, f"together they must be all {count} samples, the last one's stop: who takes the remainder?"
+                case,
+                f"together they must be all {count} samples, the last one's stop: who "
+                "takes the remainder?",
             )
         if any(a[1] != b[0] for a, b in itertools.pairwise(pieces)):
             raise Wrong(
-                case, "each piece begins where the one before it stops: how many larger pieces stand before this rank?"
+                case,
+                "each piece begins where the one before it stops: how many larger "
+                "pieces stand before this rank?",
             )
         if max(got) - min(got) > 1:
-            raise Wrong(case, "their sizes may differ by at most 1: share out the remainder one by one")
-        raise Wrong(case, "the first ranks get one more, the last ones not; the order is that of the ranks")
+            raise Wrong(
+                case,
+                "their sizes may differ by at most 1: share out the remainder one by "
+                "one",
+            )
+        raise Wrong(
+            case,
+            "the first ranks get one more, the last ones not; the order is that of "
+            "the ranks",
+        )

@@ -1,16 +1,49 @@
 # Written by tools/export.py: edit there, not here.
 """The library that the notebooks export.
 
-utils: Seeds, the device, a tensor described in one line, weights saved and loaded.
-plots: Every figure that the course draws twice.
-data_setup: Toy data, data sets and the loaders that serve them in batches.
-model_builder: The models of the course, from a straight line to a convolutional network.
-vit: The Vision Transformer, part by part.
-engine: The training loop: one step, one epoch, a whole training.
-train: Training from the command line.
-tracking: Experiments recorded, and compared.
-predictions: From a picture to ranked class probabilities.
-performance: Measuring speed, and the changes that improve it.
-app: A trained model served to people.
-__main__: The course as one command.
+base:
+    config: A training described by one frozen object, and the file that keeps it.
+    checkpoints: Whole files, weights read without running code, checkpoints.
+    utils: Seeds, the device, a tensor in one line, weights saved and loaded.
+    plots: Figures of data and results.
+
+data:
+    datasets: Toy data and Fashion-MNIST.
+    urls: The bytes behind a URL on the open internet, and from nowhere else.
+    pictures: Pictures: read safely, found in folders, unpacked from archives.
+    data_setup: Transforms, the image-folder data set, and seeded loaders.
+
+networks:
+    model_builder: Models, from a straight line to pretrained networks.
+    effnet: EfficientNet-Lite0: network, published weights and transform.
+    vit: The Vision Transformer, part by part.
+    networks: The networks by name: one entry makes a network known everywhere.
+
+learning:
+    metrics: What a batch was worth: exact means, accuracy, checks for mistakes.
+    engine: The training loop: one step, one epoch, a whole training.
+    schedules: Learning rate schedules, and parameter groups for weight decay.
+    updates: Learning from a batch: half precision, micro-batches, compiled.
+    distributed: Processes that train together.
+
+running:
+    trackers: Observers of a training's rows: TensorBoard, W&B, MLflow.
+    runs: Runs in folders: a folder of its own for each, read back and compared.
+    experiment: An experiment: set up from a config, run, kept, resumed.
+
+doors:
+    predictions: From a picture to ranked class probabilities.
+    onnx_export: A model as an ONNX file, with 32 or 8 bits.
+    app: A trained model served to people.
+    measure: Speed, cost and health of a training, measured.
+    commands: What subcommands do with a model: predict, serve, export, profile.
+    __main__: The course as one command, ``python -m going_modular``.
+    train: ``python -m going_modular.train``, a door that other courses know.
 """
+
+import sys
+
+__version__ = "2.0.0"
+
+# Scripts of other courses say `from going_modular.going_modular import engine`.
+sys.modules[f"{__name__}.going_modular"] = sys.modules[__name__]

@@ -1,0 +1,135 @@
+# Written by tools/export.py from 10_performance.ipynb: edit there, not here.
+"""Processes that train together."""
+
+import contextlib
+import gc
+import os
+import signal
+import time
+from collections.abc import Iterator
+from typing import NamedTuple, NoReturn
+
+import torch
+from torch import distributed
+
+from going_modular.utils import get_device
+
+
+class Group(NamedTuple):
+    """This process among those that train together: its rank, 0 to size - 1."""
+
+    rank: int
+    size: int
+
+    def sum(self, values: list, device: torch.device | str) -> torch.Tensor:
+        """Return the sums of numbers over all processes, (N,) float64."""
+        tensor = torch.tensor(values, dtype=torch.float64)
+        if self.size > 1:
+            tensor = tensor.to(device)
+            distributed.all_reduce(tensor)
+        return tensor
+
+    def share(self, count: int, device: torch.device | str) -> torch.Tensor:
+        """Return ``count``, this process's part of a batch, divided by the mean part.
+
+        DistributedDataParallel averages gradients over processes; with losses weighted
+        so, that is the mean over all samples.
+        """
+        return count * self.size / self.sum([count], device)[0].float()
+
+
+ALONE = Group(rank=0, size=1)
+
+
+def peer_lost(error: BaseException) -> bool:
+    """Tell whether an error says that another process of the group ended."""
+    return isinstance(error, distributed.DistError) or "gloo" in str(error).lower()
+
+
+def raise_lost(*_: object) -> NoReturn:
+    """Raise ConnectionAbortedError: torchrun's SIGTERM says that a process died."""
+    raise ConnectionAbortedError("another process of the group ended")
+
+
+@contextlib.contextmanager
+def process_group() -> Iterator[Group]:
+    """Join the processes that torchrun started and yield this one's Group.
+
+    Without torchrun that is ALONE. With a GPU for each process they talk by NCCL, else
+    by Gloo.
+
+    Raises:
+        ConnectionAbortedError: if another process ended.
+        ValueError: if the processes would share a GPU of a Mac.
+    """
+    size = int(os.environ.get("WORLD_SIZE", 1))
+    if size == 1:
+        yield ALONE
+        return
+    kind = get_device().type
+    if kind not in ("cpu", "cuda"):
+        raise ValueError(
+            f"{size} processes cannot share this machine's {kind} GPU: train without "
+            "torchrun"
+        )
+    per_node = int(os.environ["LOCAL_WORLD_SIZE"])
+    has_gpus = kind == "cuda" and torch.cuda.device_count() >= per_node
+    if has_gpus:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    signal.signal(signal.SIGTERM, raise_lost)
+    distributed.init_process_group("nccl" if has_gpus else "gloo")
+    rank = distributed.get_rank()
+    try:
+        yield Group(rank, size)
+        gc.collect()  # a model that outlives its group can crash Python's way out
+        distributed.barrier()
+    except Exception as error:
+        if peer_lost(error):
+            raise_lost()
+        if rank > 0 and not isinstance(error, ConnectionAbortedError):
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            time.sleep(5)  # the first one says what all have to say, torchrun ends us
+        raise
+    finally:
+        gc.collect()
+        distributed.destroy_process_group()
+
+
+def mean_row(
+    row: dict[str, float],
+    group: Group,
+    counts: dict[str, int],
+    device: torch.device | str,
+) -> dict[str, float]:
+    """Return an epoch's row over all processes, each mean weighted by its samples.
+
+    Args:
+        row: this process's, such as {"epoch": 1, "train_loss": ...}.
+        group: the processes.
+        counts: how many samples this one had, by how the names begin:
+            {"train": ..., "test": ...}.
+        device: where to add up.
+    """
+    means = dict(row)
+    for name, mean in row.items():
+        if name != "epoch":
+            count = counts[name.partition("_")[0]]
+            total, samples = group.sum([mean * count, count], device).tolist()
+            means[name] = total / samples
+    return means
+
+
+def check_batch_split(
+    group: Group, batch_size: int, train_size: int, valid_size: int
+) -> None:
+    """Raise ValueError if a process would have no picture of some training batch.
+
+    Also if it would have none to validate on.
+    """
+    last = train_size % batch_size or batch_size
+    if min(last, valid_size) < group.size:
+        raise ValueError(
+            f"an epoch's last batch has {last} pictures, valid has {valid_size}: too "
+            f"few for {group.size} processes. Choose another --batch-size, or fewer "
+            "processes."
+        )

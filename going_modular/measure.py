@@ -1,0 +1,246 @@
+# Written by tools/export.py from 10_performance.ipynb: edit there, not here.
+"""Speed, cost and health of a training, measured."""
+
+import copy
+import functools
+import json
+import os
+import random
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.profiler import profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from going_modular.engine import update_weights
+from going_modular.utils import get_device, model_mode
+
+
+def synchronize(device: torch.device | str) -> None:
+    """Wait until ``device`` has finished; an accelerator executes asynchronously."""
+    if torch.device(device).type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+class Timing(NamedTuple):
+    """How long something takes, in seconds: half of all rounds are from low to high."""
+
+    median: float
+    low: float
+    high: float
+    rounds: list[float]
+
+
+def quartiles(values: list[float] | np.ndarray) -> tuple[float, float, float]:
+    """Return (median, lower quartile, upper quartile)."""
+    return tuple(np.quantile(values, [0.5, 0.25, 0.75]).tolist())
+
+
+def benchmark(
+    functions: dict[str, Callable],
+    *,
+    repeats: int = 7,
+    warmup: int = 2,
+    device: torch.device | str | None = None,
+) -> dict[str, Timing]:
+    """Time functions without arguments against each other: {name: Timing}.
+
+    Every round calls each once, in a new random order, so that whatever slows the
+    machine down meanwhile affects all alike.
+
+    Args:
+        functions: name -> function.
+        repeats: rounds.
+        warmup: calls of each function before the first round, not timed.
+        device: where they compute, by default the best one.
+
+    Raises:
+        ValueError: if there is no function or no round.
+    """
+    if not functions or repeats < 1 or warmup < 0:
+        raise ValueError(
+            f"{len(functions)} functions, {repeats} repeats, {warmup} warm-ups: need "
+            "at least 1, 1 and 0"
+        )
+    device = device or get_device()
+    shuffler = random.Random(0)
+    for function in functions.values():
+        for _ in range(warmup):
+            function()
+    rounds = {name: [] for name in functions}
+    for _ in range(repeats):
+        for name in shuffler.sample(list(functions), len(functions)):
+            synchronize(device)
+            start = time.perf_counter()
+            functions[name]()
+            synchronize(device)
+            rounds[name].append(time.perf_counter() - start)
+    return {name: Timing(*quartiles(times), times) for name, times in rounds.items()}
+
+
+def speedup(before: Timing, after: Timing) -> tuple[float, float, float]:
+    """Return how many times faster ``after`` is: (median, lower, upper quartile).
+
+    Both are of one ``benchmark``: the two times of each round are divided, which
+    cancels what slowed both.
+    """
+    return quartiles(np.divide(before.rounds, after.rounds))
+
+
+def list_costs(averages: list, events: list[dict], steps: int) -> list[dict]:
+    """Return ``profile_model``'s rows, from what the profiler recorded of some steps.
+
+    The averages hold more than operations: a GPU driver's calls (cudaLaunchKernel), the
+    profiler's own work. Only the trace's events say which is which.
+    """
+    names = {event["name"] for event in events if event.get("cat") == "cpu_op"}
+    found = [
+        e
+        for e in averages
+        if e.device_type.name == "CPU" and (e.is_user_annotation or e.key in names)
+    ]
+    costs = [e.self_device_time_total for e in found]  # microseconds
+    if not any(costs):  # no GPU
+        costs = [e.self_cpu_time_total for e in found]
+    rows = (
+        {
+            "operation": e.key,
+            "calls": e.count / steps,
+            "ms": cost / steps / 1000,
+            "share": cost / sum(costs),
+        }
+        for e, cost in zip(found, costs, strict=True)
+    )
+    return sorted(rows, key=lambda row: -row["ms"])
+
+
+def profile_model(
+    step: Callable,
+    *,
+    steps: int = 5,
+    warmup: int = 2,
+    trace: str | Path | None = None,
+) -> list[dict]:
+    """Return what the operations within ``step()`` cost, most expensive first.
+
+    Args:
+        step: a function without arguments.
+        steps: calls that are recorded.
+        warmup: calls before them.
+        trace: where to write the timeline, as JSON for https://ui.perfetto.dev.
+
+    Returns:
+        Rows {"operation", "calls", "ms", "share"}: calls and milliseconds of one step.
+        An operation's time is its own, without the operations that it calls, on the
+        GPU if there is one, else on the CPU. The shares, 0..1, add up to 1.
+
+    Raises:
+        ValueError: if steps is below 1 or warmup below 0.
+    """
+    if steps < 1 or warmup < 0:
+        raise ValueError(
+            f"{steps} steps after {warmup} warm-ups: need at least 1 and 0"
+        )
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else it writes to stderr
+    for _ in range(warmup):
+        step()
+    with profile() as profiler:
+        for _ in range(steps):
+            step()
+        synchronize(get_device())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(trace or f"{folder}/trace.json")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        profiler.export_chrome_trace(str(path))
+        events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
+        return list_costs(profiler.key_averages(), events, steps)
+
+
+def count_flops(model: nn.Module, images: torch.Tensor) -> int:
+    """Return the floating-point operations of one forward pass.
+
+    A multiplication with its addition counts as two. Only matrix products and
+    convolutions are counted, which is nearly everything. A training step takes about
+    three times as many, as the gradients of inputs and weights each cost as much.
+
+    Args:
+        model: is in evaluation mode meanwhile.
+        images: (B, C, H, W), on the model's device.
+    """
+    counter = FlopCounterMode(display=False)
+    with (
+        model_mode(model, training=False),
+        torch.inference_mode(),
+        sdpa_kernel(SDPBackend.MATH),  # not every device's fused attention is counted
+        counter,
+    ):
+        model(images)
+    return counter.get_total_flops()
+
+
+def matmul_rate(
+    device: torch.device | str,
+    dtype: torch.dtype = torch.float32,
+    size: int | None = None,
+) -> float:
+    """Return the floating-point operations per second in a matrix product.
+
+    Args:
+        device: what to measure.
+        dtype: of the two matrices.
+        size: their rows and columns; by default doubled until a product takes 5 ms.
+    """
+    for side in [size] if size else [512, 1024, 2048, 4096, 8192, 16384]:
+        matrices = torch.randn(2, side, side, device=device).to(dtype)
+        product = functools.partial(torch.mm, *matrices)  # (2, N, N) -> two (N, N)
+        timings = benchmark({"product": product}, repeats=5, device=device)
+        seconds = timings["product"].median
+        if seconds > 5e-3:
+            break
+    return 2 * side**3 / seconds
+
+
+def vital_signs(
+    model: nn.Module,
+    X: torch.Tensor,
+    y: torch.Tensor,
+    loss_fn: Callable,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device | str,
+) -> list[dict]:
+    """Return how one step changes each weight of two axes or more, in order.
+
+    Model and optimizer stay as they are: copies take the step, with the batch X, y.
+
+    Returns:
+        Rows {"layer", "gradient", "step"}. gradient: its norm. step: how far the
+        weight moves, divided by its norm, and infinite if that was 0. A step of 1e-4
+        to 1e-1 is healthy, 0 is not.
+    """
+    copied, optimizer = copy.deepcopy((model, optimizer))  # as one: they are linked
+    copied.zero_grad()
+    update_weights(copied.train(), X, y, loss_fn, optimizer, device)
+    rows = []
+    for (name, before), after in zip(
+        model.named_parameters(), copied.parameters(), strict=True
+    ):
+        if before.ndim > 1:
+            gradient = 0.0 if after.grad is None else after.grad.norm().item()
+            moved = (after - before).norm().item()
+            size = before.norm().item()
+            step = moved / size if size else torch.inf if moved else 0.0
+            rows.append(
+                {
+                    "layer": name.removesuffix(".weight"),
+                    "gradient": gradient,
+                    "step": step,
+                }
+            )
+    return rows

@@ -1,0 +1,87 @@
+# Written by tools/export.py from 05_going_modular.ipynb, 07_experiment_tracking.ipynb:
+# edit there, not here.
+"""Runs in folders: a folder of its own for each, read back and compared."""
+
+import contextlib
+import json
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from going_modular.config import Config, read_config
+
+
+def best_row(rows: list[dict]) -> dict:
+    """Return the row with the highest valid accuracy.
+
+    Among equals the lowest valid loss decides, then the earliest epoch.
+    """
+    return max(  # 6 digits: float32 has no more
+        rows, key=lambda row: (round(row["valid_acc"], 6), -row["valid_loss"])
+    )
+
+
+def new_run_folder(log_dir: str | Path, name: str) -> Path:
+    """Make and return log_dir/name or, if that is taken, name-2, name-3, ...
+
+    Two processes never get the same one.
+
+    Raises:
+        ValueError: if the name is no plain name of a folder.
+        OSError: if no folder can be made.
+    """
+    if not re.fullmatch(r"\w([\w.-]*\w)?", name):
+        raise ValueError(
+            f"name is {name!r}: it becomes a folder, so use letters, digits, _, and "
+            "within it - and ."
+        )
+    log_dir = Path(log_dir)
+    folder, number = log_dir / name, 1
+    try:
+        log_dir.mkdir(parents=True, exist_ok=True)
+        while True:
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir()  # looks and makes at once: nobody can come between
+                return folder
+            number += 1
+            folder = log_dir / f"{name}-{number}"
+    except OSError as error:
+        raise OSError(
+            f"cannot make a run's folder in {log_dir} ({error}): choose a log_dir that "
+            "you may write to"
+        ) from None
+
+
+class Run(NamedTuple):
+    """A run as its folder holds it: its name, its config, and a row per epoch."""
+
+    name: str
+    config: Config
+    rows: list
+
+
+def read_run(folder: str | Path) -> Run:
+    """Return the Run in a folder, from its config.json and metrics.jsonl.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if a file of it is damaged.
+    """
+    config, _ = read_config(folder)
+    path = Path(folder) / "metrics.jsonl"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    try:
+        rows = [json.loads(line) for line in text.splitlines()]
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): take it from a copy, or run the experiment "
+            "again"
+        ) from None
+    return Run(Path(folder).resolve().name, config, rows)
+
+
+def read_runs(log_dir: str | Path) -> list[Run]:
+    """Return the Runs in a folder of runs, oldest first. Errors as ``read_run``."""
+    paths = Path(log_dir).glob("*/config.json")
+    oldest_first = sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path))
+    return [read_run(path.parent) for path in oldest_first]

@@ -1,0 +1,1 @@
+"""The course's diagrams, one function each."""
