@@ -1,8 +1,8 @@
 """The course's notebooks, and the exercises in them, as the tests read them."""
 
 import ast
-import importlib.util
 import re
+import runpy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,10 @@ def read(path: Path) -> NotebookNode:
 
 @dataclass(frozen=True)
 class Exercise:
-    """One exercise of a notebook: three cells, the task, the starter with its check, hint and solution."""
+    """One exercise of a notebook: three cells.
+
+    They are the task, the starter with its check, and hint and solution.
+    """
 
     path: Path
     number: str
@@ -35,14 +38,21 @@ class Exercise:
     @property
     def solution(self) -> str:
         details = self.answers.source.split("<summary>Solution</summary>")[1]
-        return re.search(r"```python\n(.*?)\n```", details, re.DOTALL)[1]
+        found = re.search(r"```python\n(.*?)\n```", details, re.DOTALL)
+        assert found, f"{self.number} has no solution in a Python block"
+        return found[1]
 
 
 def exercises(path: Path) -> list[Exercise]:
     """Return the exercises of a notebook, in its order."""
     cells = read(path).cells
     return [
-        Exercise(path, HEADING.findall(cell.source)[-1][0], cell, *cells[index + 1 : index + 3])
+        Exercise(
+            path,
+            HEADING.findall(cell.source)[-1][0],
+            cell,
+            *cells[index + 1 : index + 3],
+        )
         for index, cell in enumerate(cells)
         if cell.cell_type == "markdown" and HEADING.search(cell.source)
     ]
@@ -57,7 +67,7 @@ def namespace(path: Path) -> dict:
     for cell in read(path).cells:
         if cell.cell_type != "code" or cell.source.startswith("# Setup"):
             continue
-        exported = cell.source.startswith("#| export")
+        exported = re.match(r"(#\|.*\n)*#\| *export", cell.source)
         for node in ast.parse(cell.source).body:
             if exported or isinstance(node, ast.Import | ast.ImportFrom):
                 exec(compile(ast.Module([node], []), path.name, "exec"), names)
@@ -65,11 +75,8 @@ def namespace(path: Path) -> dict:
 
 
 def wrong_answers() -> dict[str, list[str]]:
-    """Return {exercise number: sources of plausible wrong answers}, from tests/wrong_answers."""
+    """Return {exercise number: plausible wrong answers}, of tests/wrong_answers."""
     found: dict[str, list[str]] = {}
     for path in sorted((ROOT / "tests" / "wrong_answers").glob("*.py")):
-        spec = importlib.util.spec_from_file_location(f"wrong_{path.stem}", path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        found |= module.WRONG
+        found |= runpy.run_path(str(path))["WRONG"]
     return found

@@ -1,31 +1,37 @@
-"""Toy data, the split, ClassificationModel, and the two figures of lesson 02."""
+"""Lessons 01 and 02: toy data, the split, the models and the figures of training."""
 
 import matplotlib.pyplot as plt
 import pytest
 import torch
 from torch import nn
 
-from going_modular.data_setup import make_circles, make_spirals, split_data
-from going_modular.model_builder import ClassificationModel
-from going_modular.plots import plot_confusion_matrix, plot_decision_boundary
+from going_modular.datasets import make_circles, make_spirals, split_data
+from going_modular.model_builder import ClassificationModel, LinearRegressionModel
+from going_modular.plots import (
+    plot_confusion_matrix,
+    plot_curves,
+    plot_decision_boundary,
+)
+from illustrations.results import plot_predictions
 
 
 @pytest.fixture(autouse=True)
-def agg():
-    plt.switch_backend("agg")
+def close_figures():
     yield
     plt.close("all")
 
 
 def test_circles_without_noise_lie_on_their_circles():
     X, y = make_circles(num_samples=7, noise=0, factor=0.5)
-    assert X.shape == (7, 2) and X.dtype == torch.float32 and y.shape == (7, 1) and y.dtype == torch.float32
+    assert X.shape == (7, 2) and X.dtype == torch.float32
+    assert y.shape == (7, 1) and y.dtype == torch.float32
     torch.testing.assert_close(X.norm(dim=1), 1 - 0.5 * y[:, 0])
 
 
 def test_spirals_grow_from_the_origin_to_radius_1_in_every_class():
     X, y = make_spirals(num_samples=10, num_classes=4, noise=0)
-    assert X.shape == (10, 2) and X.dtype == torch.float32 and y.tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
+    assert X.shape == (10, 2) and X.dtype == torch.float32
+    assert y.tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
     torch.testing.assert_close(X.norm(dim=1), torch.arange(1, 11) / 10)
 
 
@@ -39,7 +45,9 @@ def test_toy_data_depends_on_its_own_seed_only(make):
     assert not torch.equal(first[0], make(seed=2)[0])
 
 
-@pytest.mark.parametrize("bad", [{"num_samples": 1}, {"noise": -0.1}, {"factor": 1.0}, {"factor": 0}])
+@pytest.mark.parametrize(
+    "bad", [{"num_samples": 1}, {"noise": -0.1}, {"factor": 1.0}, {"factor": 0}]
+)
 def test_circles_refuse(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         make_circles(**bad)
@@ -57,7 +65,8 @@ def test_split_keeps_every_row_once_and_with_its_label():
     X_train, y_train, X_test, y_test = split_data(X, y, test_fraction=0.3, seed=3)
     assert len(X_test) == 8 and len(X_train) == 17
     assert torch.equal(torch.cat([X_train, X_test])[:, 0].sort().values, X[:, 0])
-    assert torch.equal(y_train, X_train[:, :1] * 10) and torch.equal(y_test, X_test[:, :1] * 10)
+    assert torch.equal(y_train, X_train[:, :1] * 10)
+    assert torch.equal(y_test, X_test[:, :1] * 10)
     assert not torch.equal(X_train, X[:17])  # shuffled
     assert torch.equal(split_data(X, y, test_fraction=0.3, seed=3)[2], X_test)
     assert not torch.equal(split_data(X, y, test_fraction=0.3, seed=4)[2], X_test)
@@ -77,9 +86,17 @@ def test_model_shapes_parameters_and_negative_logits():
     model = ClassificationModel(in_features=2, hidden_units=16, out_features=3)
     logits = model(torch.randn(100, 2))
     assert logits.shape == (100, 3) and logits.min() < 0  # no ReLU after the last layer
-    assert sum(p.numel() for p in model.parameters()) == (2 * 16 + 16) + (16 * 16 + 16) + (16 * 3 + 3)
+    layers = (2 * 16 + 16) + (16 * 16 + 16) + (16 * 3 + 3)
+    assert sum(p.numel() for p in model.parameters()) == layers
     x = torch.randn(100, 2)
-    assert not torch.allclose(model(x) + model(-x), 2 * model(torch.zeros(1, 2)), atol=1e-4)  # it bends
+    middle, ends = model(torch.zeros(1, 2)), model(x) + model(-x)
+    assert not torch.allclose(ends, 2 * middle, atol=1e-4)  # it bends
+
+
+def test_the_line_model_is_a_line():
+    model, x = LinearRegressionModel(), torch.randn(5, 1)
+    assert len(list(model.parameters())) == 2
+    torch.testing.assert_close(model(x), model.weight * x + model.bias)
 
 
 class Sign(nn.Module):
@@ -98,16 +115,15 @@ class Sign(nn.Module):
 def test_boundary_of_one_logit_colors_the_sides_and_leaves_the_model_alone():
     model = Sign().train()
     model.frozen.eval()
-    X, y = torch.tensor([[-1.0, 0.0], [1.0, 0.5], [0.5, -1.0]]), torch.tensor([[0.0], [1.0], [1.0]])
+    X = torch.tensor([[-1.0, 0.0], [1.0, 0.5], [0.5, -1.0]])
+    y = torch.tensor([[0.0], [1.0], [1.0]])
     ax = plot_decision_boundary(model, X.requires_grad_(), y, title="Sides")
     assert model.training and not model.frozen.training and model.scale.grad is None
     image = ax.images[0].get_array()
     blue, orange = image[75, 10], image[75, -10]
     assert blue[2] > blue[0] and orange[0] > orange[2]
-    assert ax.get_title() == "Sides" and [text.get_text() for text in ax.get_legend().get_texts()] == [
-        "class 0",
-        "class 1",
-    ]
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert ax.get_title() == "Sides" and legend == ["class 0", "class 1"]
 
 
 def test_rows_of_the_picture_run_upwards():
@@ -115,7 +131,9 @@ def test_rows_of_the_picture_run_upwards():
         def forward(self, x):
             return 50 * x[:, 1:]
 
-    ax = plot_decision_boundary(Above(), torch.tensor([[0.0, -1.0], [3.0, 1.0]]), torch.tensor([0, 1]))
+    ax = plot_decision_boundary(
+        Above(), torch.tensor([[0.0, -1.0], [3.0, 1.0]]), torch.tensor([0, 1])
+    )
     image = ax.images[0].get_array()
     assert ax.images[0].origin == "lower" and image[-5, 75, 0] > image[5, 75, 0]
 
@@ -128,7 +146,9 @@ def test_boundary_of_many_classes_in_a_given_panel(num_classes):
     model = ClassificationModel(2, 8, num_classes).double()
     assert plot_decision_boundary(model, X.double(), y, ax=right) is right
     assert len(left.images) == 0 and len(right.images) == 1
-    plot_decision_boundary(nn.Linear(2, num_classes), X, torch.zeros(60))  # a class without points is no problem
+    line = nn.Linear(2, num_classes)
+    ax = plot_decision_boundary(line, X, torch.zeros(60))  # classes without points
+    assert len(ax.get_legend().get_texts()) == num_classes
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -145,7 +165,7 @@ def test_boundary_of_a_model_on_a_gpu():
         (torch.zeros(4, 3), torch.zeros(4), r"X is \(4, 3\)"),
         (torch.zeros(4), torch.zeros(4), r"X is \(4,\)"),
         (torch.zeros(4, 2), torch.zeros(3), r"y \(3,\)"),
-        (torch.zeros(4, 2), torch.full((4,), 2), "from 2 to 2, but the model knows 2 classes"),
+        (torch.zeros(4, 2), torch.full((4,), 2), "from 2 to 2, .* knows 2 classes"),
         (torch.zeros(4, 2), torch.full((4,), -1), "from -1"),
     ],
 )
@@ -156,25 +176,58 @@ def test_boundary_refuses(X, y, message):
 
 
 def test_boundary_refuses_a_model_without_an_axis_of_classes():
+    model = nn.Sequential(nn.Linear(2, 1), nn.Flatten(0))
     with pytest.raises(ValueError, match=r"the logits are \(22500,\)"):
-        plot_decision_boundary(nn.Sequential(nn.Linear(2, 1), nn.Flatten(0)), torch.zeros(4, 2), torch.zeros(4))
+        plot_decision_boundary(model, torch.zeros(4, 2), torch.zeros(4))
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("convert", [torch.tensor, lambda m: torch.tensor(m).numpy(), list])
+@pytest.mark.parametrize(
+    "convert", [torch.tensor, lambda m: torch.tensor(m).numpy(), list]
+)
 def test_confusion_matrix_shows_counts_and_shares(convert):
-    ax = plot_confusion_matrix(convert([[8, 2, 0], [1, 3, 0], [0, 0, 0]]), ["a", "b", "c"], title="T")
+    matrix = convert([[8, 2, 0], [1, 3, 0], [0, 0, 0]])
+    ax = plot_confusion_matrix(matrix, ["a", "b", "c"], title="T")
     assert [text.get_text() for text in ax.texts] == list("820130000")
-    torch.testing.assert_close(
-        torch.tensor(ax.images[0].get_array().tolist()), torch.tensor([[0.8, 0.2, 0], [0.25, 0.75, 0], [0, 0, 0]])
-    )
-    assert ax.get_xlabel() == "predicted class" and ax.get_ylabel() == "true class" and ax.get_title() == "T"
+    shares = torch.tensor([[0.8, 0.2, 0], [0.25, 0.75, 0], [0, 0, 0]])
+    found = torch.tensor(ax.images[0].get_array().tolist())
+    torch.testing.assert_close(found, shares)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted class", "true class")
+    assert ax.get_title() == "T"
 
 
 @pytest.mark.parametrize(
     ("matrix", "names"),
-    [(torch.zeros(2, 2), ["a", "b", "c"]), (torch.zeros(2, 3), ["a", "b"]), (torch.zeros(4), list("abcd"))],
+    [
+        (torch.zeros(2, 2), "abc"),
+        (torch.zeros(2, 3), "ab"),
+        (torch.zeros(4), "abcd"),
+    ],
 )
 def test_confusion_matrix_refuses(matrix, names):
-    with pytest.raises(ValueError, match="class names"):
-        plot_confusion_matrix(matrix, names)
+    with pytest.raises(ValueError, match=f"{len(names)} class names"):
+        plot_confusion_matrix(matrix, list(names))
+
+
+def test_curves_have_a_panel_for_the_loss_and_each_metric():
+    parts = {"train_loss": [2, 1], "test_loss": [3, 2]}
+    parts |= {"train_acc": [0.1, 0.2], "test_acc": [0, 0.1]}
+    figure = plot_curves(parts | {"train_MAE": [5, 4], "test_MAE": [6, 5]}, title="T")
+    labels = [ax.get_ylabel() for ax in figure.axes]
+    assert labels == ["loss", "accuracy", "MAE"] and figure.get_suptitle() == "T"
+    train, test = figure.axes[1].lines
+    assert train.get_xydata().tolist() == [[1, 0.1], [2, 0.2]]
+    assert (train.get_label(), test.get_label()) == ("train", "test")
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_predictions_are_drawn_over_the_test_points(shown):
+    X, y = torch.rand(4, 1), torch.rand(3, 1)
+    predictions = torch.rand(3, 1, requires_grad=True) if shown else None
+    ax = plot_predictions(X, X, y, 2 * y, predictions, title="T")
+    drawn = [torch.as_tensor(points.get_offsets().data) for points in ax.collections]
+    assert len(drawn) == 2 + shown and ax.get_title() == "T"
+    torch.testing.assert_close(drawn[1], torch.hstack([y, 2 * y]).double())
+    if shown:
+        expected = torch.hstack([y, predictions.detach()]).double()
+        torch.testing.assert_close(drawn[2], expected)

@@ -1,248 +1,374 @@
-"""Lesson 10: python -m going_modular, from a folder of pictures to an answer, a page and a file."""
+"""The course as one command: from a folder of pictures to an answer, a page, a file."""
 
+import dataclasses
 import json
 import os
+import re
 import shutil
 import socket
+import subprocess
+import sys
+import time
+import tomllib
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
-from PIL import Image
 
-from going_modular import performance, train
-from going_modular.__main__ import CourseConfig, command_line, setup_course
-from going_modular.data_setup import read_picture
-from going_modular.predictions import Predictor, build_architecture
-from going_modular.tracking import read_log, read_run, read_tensorboard
-from tests.folders import write_pictures
+from going_modular import experiment, updates
+from going_modular.__main__ import COMMANDS, main
+from going_modular.commands import EXPORTS
+from going_modular.config import Config, read_config
+from going_modular.networks import NETWORKS
+from going_modular.pictures import read_picture
+from going_modular.predictions import Predictor
+from going_modular.schedules import SCHEDULES
+from going_modular.trackers import TRACKERS
+from going_modular.updates import PRECISIONS
+from tests.folders import (
+    ask_page,
+    finds,
+    free_port,
+    rows_of,
+    train_arguments,
+    weights_of,
+    write_pictures,
+)
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    return write_pictures(tmp_path_factory.mktemp("own"), ("night", "day"), {"train": 16, "valid": 6})
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("own")
+    return write_pictures(folder, ("night", "day"), {"train": 16, "valid": 6})
 
 
-SMALL = "--hidden-units 4 --image-size 16 --batch-size 8 --epochs 2 --seed 1"
-
-
-def arguments(pictures, out, more=""):
-    return ["train", "--data", str(pictures), "--out", str(out), *SMALL.split(), *more.split()]
+def train(data, out, more=""):
+    """Run the command and return its exit status."""
+    return main(train_arguments(data, out, more))
 
 
 @pytest.fixture(scope="module")
-def trained(pictures, tmp_path_factory):
+def trained(data, tmp_path_factory):
     """The folder of a training that knows night from day."""
     out = tmp_path_factory.mktemp("runs") / "own"
-    assert command_line(arguments(pictures, out, "--epochs 8 --lr 0.01")) == 0
+    assert train(data, out, "--epochs 8 --lr 0.01") == 0
     return out
 
 
-def rows_of(out):
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+def assert_same_weights(first, second, atol=0.0):
+    found, wanted = weights_of(first), weights_of(second)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=atol)
 
 
-def weights_of(out):
-    return torch.load(out / "best.pt", weights_only=True)
+# ---- Its doors, and what they say
 
 
-def test_without_its_extras_it_trains_as_lesson_05_does(pictures, tmp_path):
-    assert command_line(arguments(pictures, tmp_path / "ten")) == 0
-    assert train.main(arguments(pictures, tmp_path / "five")[1:]) == 0
-    for row, wanted in zip(rows_of(tmp_path / "ten"), rows_of(tmp_path / "five"), strict=True):
-        assert row == pytest.approx(wanted)
-    torch.testing.assert_close(weights_of(tmp_path / "ten"), weights_of(tmp_path / "five"), rtol=0, atol=0)
-    assert command_line(["train", "--out", str(tmp_path / "five"), "--resume"]) == 0  # what it lacks has its default
+@pytest.mark.parametrize("module", ["going_modular", "going_modular.train"])
+def test_every_door_trains_the_same(data, tmp_path, root, module):
+    command = train_arguments(data, tmp_path / "door")
+    if module.endswith("train"):
+        del command[0]
+    environment = finds(root) | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    command = [sys.executable, "-m", module, *command]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    assert train(data, tmp_path / "here") == 0
+    assert_same_weights(tmp_path / "door", tmp_path / "here")
+    assert rows_of(tmp_path / "door") == rows_of(tmp_path / "here")
+
+
+def run_code(code, root, folder):
+    """Run Python code in a fresh process; return what it prints."""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, cwd=folder, env=finds(root), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_imports_of_other_courses_scripts_find_the_same_modules(root, tmp_path):
+    code = """
+from going_modular.going_modular import data_setup, engine, model_builder, utils
+from going_modular.going_modular.predictions import pred_and_plot_image
+import going_modular.engine, going_modular.predictions
+assert engine is going_modular.engine and engine.train.__module__ == engine.__name__
+print(pred_and_plot_image.__name__, data_setup.__name__)
+"""
+    wanted = "pred_and_plot_image going_modular.data_setup\n"
+    assert run_code(code, root, tmp_path) == wanted
+
+
+def test_the_command_needs_no_torch_to_say_what_it_can(root, tmp_path):
+    code = """
+import sys
+from going_modular.__main__ import main
+for command in (["--help"], ["--version"], ["train", "--help"], ["trian"]):
+    try:
+        main(command)
+    except SystemExit:
+        print("loaded", *{"torch", "numpy", "PIL"} & sys.modules.keys())
+"""
+    printed = run_code(code, root, tmp_path)
+    assert [line for line in printed.splitlines() if "loaded" in line] == ["loaded"] * 4
+
+
+def said(capsys, *command):
+    """Return what the command prints before it ends with status 0."""
+    with pytest.raises(SystemExit) as end:
+        main(list(command))
+    assert end.value.code == 0
+    return capsys.readouterr().out
+
+
+def in_one_line(text):
+    return " ".join(text.split())
+
+
+def options_of(capsys, command):
+    """Return {option: what a command's help says of it}."""
+    _, *blocks = re.split(r"^  --", said(capsys, command, "--help"), flags=re.M)
+    return {re.match(r"[\w-]+", block)[0]: in_one_line(block) for block in blocks}
+
+
+def test_version(root, capsys):
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    assert said(capsys, "--version") == f"going-modular {project['version']}\n"
+
+
+def test_every_commands_help_says_what_it_does(capsys):
+    overview = in_one_line(said(capsys, "--help"))
+    assert COMMANDS.keys() == {"train", "predict", "serve", "export", "profile"}
+    for name, command in COMMANDS.items():
+        first_line = command.__doc__.splitlines()[0]
+        assert f"{name} {first_line}" in overview
+        text = in_one_line(said(capsys, name, "--help"))
+        assert first_line in text and "Args" not in text and "Raises" not in text
+
+
+@pytest.mark.parametrize("command", ["train", "profile"])
+def test_help_names_every_option_with_its_default(command, capsys):
+    options = options_of(capsys, command)
+    assert "channels" not in options  # a folder's pictures always have 3
+    for field in dataclasses.fields(Config):
+        if field.name != "channels":
+            text = options[field.name.replace("_", "-")]
+            assert text.endswith(f"(default: {field.default})")
+
+
+NAMES = {  # command and option: the names that can be chosen
+    "train model": NETWORKS,
+    "train schedule": SCHEDULES,
+    "train precision": PRECISIONS,
+    "train tracker": TRACKERS,
+    "export format": EXPORTS,
+}
+
+
+@pytest.mark.parametrize(("where", "names"), NAMES.items(), ids=NAMES)
+def test_help_lists_every_name_that_can_be_chosen(where, names, capsys):
+    command, option = where.split()
+    listed, _, _ = options_of(capsys, command)[option].partition(" (default: ")
+    assert set(names) <= set(re.findall(r"\w+", listed))
+
+
+# ---- Training
 
 
 @pytest.mark.parametrize(
-    "more", ["--precision bf16", "--precision fp16", "--accumulate 3", "--model cnn", "--model vit --patch-size 4"]
+    "more",
+    [
+        "--precision bf16",
+        "--precision fp16",
+        "--accumulate 3",
+        "--schedule warmup_cosine",
+        "--model cnn",
+        "--model mlp",
+        "--model vit --patch-size 4",
+    ],
 )
-def test_every_option_trains_and_its_result_predicts(pictures, tmp_path, capsys, more):
-    assert command_line(arguments(pictures, tmp_path / "run", more)) == 0
-    assert len(rows_of(tmp_path / "run")) == 2
+def test_every_option_trains_and_its_result_predicts(data, tmp_path, capsys, more):
+    out = tmp_path / "run"
+    assert train(data, out, more) == 0
+    assert len(rows_of(out)) == 3
     capsys.readouterr()
-    assert command_line(["predict", str(tmp_path / "run"), str(pictures / "valid" / "day" / "0.png")]) == 0
+    assert main(["predict", str(out), str(data / "valid" / "day" / "0.png")]) == 0
     printed = capsys.readouterr()
     assert printed.err == "" and "day 0." in printed.out and "night 0." in printed.out
 
 
-def test_accumulation_changes_the_memory_and_not_the_result(pictures, tmp_path):
+def test_the_schedule_is_that_of_its_name(data, tmp_path):
+    for name in SCHEDULES:
+        assert train(data, tmp_path / name, f"--schedule {name} --lr 0.002") == 0
+    rates = {
+        name: [row["lr"] for row in rows_of(tmp_path / name)] for name in SCHEDULES
+    }
+    assert rates["constant"] == [0.002] * 3
+    assert rates["step"] == pytest.approx([0.002, 0.0002, 0.0002])
+    assert rates["cosine"] == pytest.approx([0.0015, 0.0005, 0])
+    assert len(set(map(tuple, rates.values()))) == len(SCHEDULES)
+
+
+def test_accumulation_changes_the_memory_and_not_the_result(data, tmp_path):
     for parts in (1, 3):
-        assert command_line(arguments(pictures, tmp_path / str(parts), f"--accumulate {parts}")) == 0
-    torch.testing.assert_close(weights_of(tmp_path / "3"), weights_of(tmp_path / "1"), rtol=0, atol=1e-5)
+        assert train(data, tmp_path / str(parts), f"--accumulate {parts}") == 0
+    assert_same_weights(tmp_path / "3", tmp_path / "1", atol=1e-5)
 
 
-def test_pretrained_features_need_few_pictures(pictures, tmp_path):
+def test_pretrained_features_need_few_pictures(data, tmp_path):
     more = "--model effnet_lite0 --image-size 64 --no-augment --epochs 8 --lr 0.02"
-    assert command_line(arguments(pictures, tmp_path / "run", more)) == 0
+    assert train(data, tmp_path / "run", more) == 0
     assert max(row["valid_acc"] for row in rows_of(tmp_path / "run")) > 0.9
-    answers = Predictor.load(tmp_path / "run")(pictures / "valid" / "night" / "1.png")
+    answers = Predictor.load(tmp_path / "run")(data / "valid" / "night" / "1.png")
     assert answers[0][0] == "night"
 
 
-def test_its_pictures_are_prepared_as_the_predictor_prepares_them(pictures):
-    for model in ("tinyvgg", "effnet_lite0"):
-        config = CourseConfig(data=str(pictures), model=model, image_size=32, augment=False)
-        data = setup_course(config, torch.device("cpu")).valid_dataloader.dataloader.dataset
-        _, transform = build_architecture({"model": model, "image_size": 32, "hidden_units": 16}, 2)
-        torch.testing.assert_close(data[3][0], transform(read_picture(data.samples[3][0])))
+@pytest.mark.parametrize("model", ["tinyvgg", "effnet_lite0"])
+def test_its_pictures_are_prepared_as_the_predictor_prepares_them(
+    data, tmp_path, model
+):
+    config = Config(data=str(data), model=model, image_size=32, augment=False)
+    made = experiment.setup(config)
+    Predictor(made.model, made.class_names, None, config=config).save(tmp_path)
+    for loader in (made.train_dataloader, made.valid_dataloader):
+        image, _ = loader.dataset[3]
+        picture = read_picture(loader.dataset.samples[3][0])
+        torch.testing.assert_close(image, Predictor.load(tmp_path).transform(picture))
 
 
-def test_an_fp16_training_goes_on_with_its_scaler(pictures, tmp_path):
-    assert command_line(arguments(pictures, tmp_path / "whole", "--precision fp16 --epochs 3")) == 0
-    config = CourseConfig(**train.read_config(tmp_path / "whole", CourseConfig))
-    assert "update" in torch.load(tmp_path / "whole" / "last.pt", weights_only=True)["parts"]
-
-    def stop_after_one(row):
-        if row["epoch"] == 2:
-            raise KeyboardInterrupt
-        return row
-
-    def setup(config, device):
-        return setup_course(config, device)._replace(finish_row=stop_after_one)
-
-    with pytest.raises(KeyboardInterrupt, match="1 of 3 epochs are kept"):
-        train.run(config, tmp_path / "parts", setup=setup)
-    assert command_line(["train", "--out", str(tmp_path / "parts"), "--resume"]) == 0
-    torch.testing.assert_close(weights_of(tmp_path / "parts"), weights_of(tmp_path / "whole"), rtol=0, atol=0)
+def test_an_fp16_training_goes_on_with_its_scaler(data, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train(data, whole, "--precision fp16") == 0
+    assert "update" in torch.load(whole / "last.pt", weights_only=True)["parts"]
+    rows = experiment.run(experiment.setup(read_config(whole)[0]), parts)
+    assert next(rows)["epoch"] == 1
+    rows.close()
+    assert main(["train", "--out", str(parts), "--resume"]) == 0
+    assert_same_weights(parts, whole)
 
 
-@pytest.mark.parametrize("tracker", ["tensorboard", "mlflow", "wandb", "none"])
-def test_a_tracked_run_can_be_read_also_after_it_went_on(pictures, tmp_path, tracker):
-    assert command_line(arguments(pictures, tmp_path / "run", f"--tracker {tracker}")) == 0
-    if tracker == "none":
-        assert not (tmp_path / "run" / "tracking").exists()
-        return
-    found = read_run(tmp_path / "run" / "tracking" / "run")
-    assert [value for _, value in found.metrics["valid_loss"]] == pytest.approx(
-        [row["valid_loss"] for row in rows_of(tmp_path / "run")]
-    )
+def test_a_training_goes_on_with_the_same_classes_alone(data, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert train(data, out) == 0
+    moved = shutil.copytree(data, tmp_path / "moved")
+    go_on = ["train", "--out", str(out), "--resume", "--data", str(moved)]
+    assert main(go_on) == 0
+    for split in ("train", "valid"):
+        (moved / split / "day").rename(moved / split / "noon")
+    before = (out / "config.json").read_bytes()
+    capsys.readouterr()
+    assert main(go_on) == 2
+    message = capsys.readouterr().err
+    assert "trained with class_names ['day', 'night'], not ['night', 'noon']" in message
+    assert (out / "config.json").read_bytes() == before
 
 
-def test_a_run_that_goes_on_is_tracked_from_its_first_epoch(pictures, tmp_path):
-    assert command_line(arguments(pictures, tmp_path / "run", "--tracker tensorboard")) == 0
-    kept = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
-    assert command_line([*arguments(pictures, tmp_path / "run", "--tracker tensorboard"), "--resume"]) == 0
-    for reader in (read_log, read_tensorboard):
-        found = reader(tmp_path / "run" / "tracking" / "run-2").metrics["valid_acc"]
-        assert [value for _, value in found] == pytest.approx([row["valid_acc"] for row in kept["rows"]])
+def test_one_class_alone_and_a_file_in_place_of_the_folder_are_refused(
+    data, tmp_path, capsys
+):
+    skip = shutil.ignore_patterns("night")
+    single = shutil.copytree(data, tmp_path / "single", ignore=skip)
+    assert train(single, tmp_path / "run") == 2
+    assert "has one class, day" in capsys.readouterr().err
+    (tmp_path / "text.txt").write_text("mine")
+    assert train(data, tmp_path / "text.txt") == 2
+    message = capsys.readouterr().err
+    assert "text.txt" in message and "Choose a folder" in message
+    assert (tmp_path / "text.txt").read_text() == "mine"
 
 
-def test_predict_takes_folders_and_names_what_it_cannot_read(trained, pictures, tmp_path, capsys):
+def test_a_training_that_only_guesses_says_what_to_try(data, tmp_path, capsys):
+    assert train(data, tmp_path / "run", "--lr 1e-12") == 0
+    printed = capsys.readouterr().out
+    assert "no better than guessing: try --model effnet_lite0" in printed
+
+
+def test_a_machine_without_a_compiler_says_so(data, tmp_path, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found\nmore")
+
+    monkeypatch.setattr(updates.torch, "compile", fail)
+    assert train(data, tmp_path / "run", "--compile") == 2
+    (message,) = capsys.readouterr().err.splitlines()
+    assert "cannot compile models" in message
+    assert "No working C++ compiler found" in message and "more" not in message
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
+def test_compiled_it_learns_the_same(data, tmp_path):
+    for name, more in (("eager", ""), ("compiled", "--compile")):
+        assert train(data, tmp_path / name, f"--epochs 1 {more}") == 0
+    assert_same_weights(tmp_path / "compiled", tmp_path / "eager", atol=1e-4)
+
+
+# ---- What comes after it
+
+
+def test_predict_takes_folders_and_names_what_it_cannot_read(
+    trained, data, tmp_path, capsys
+):
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    folder = pictures / "valid" / "night"
-    assert command_line(["predict", str(trained), str(tmp_path / "broken.png"), str(folder), "missing.png"]) == 2
+    sources = [tmp_path / "broken.png", data / "valid" / "night", "missing.png"]
+    assert main(["predict", str(trained), *map(str, sources)]) == 2
     printed = capsys.readouterr()
     answers = printed.out.splitlines()
     assert len(answers) == 6 and all(".png: night 0." in line for line in answers)
-    errors = printed.err.splitlines()
-    assert "broken.png is no picture" in errors[0] and "missing.png" in errors[1]
-    assert errors[2] == "error: 2 of 8 pictures could not be read"
+    broken, missing, summary = printed.err.splitlines()
+    assert "broken.png is not a picture" in broken and "missing.png" in missing
+    assert summary.startswith("error: 2 of 8 pictures")
 
 
-def test_export_writes_models_that_answer_the_same(trained, pictures, tmp_path, capsys):
-    for form in ("onnx", "int8", "demo"):
-        assert command_line(["export", str(trained), "--format", form, "--to", str(tmp_path / form)]) == 0
+def assert_onnx_agrees(path, predictor, picture, atol=1e-4):
+    """Assert that an ONNX file gives the predictor's logits for a picture."""
+    images = predictor.transform(read_picture(picture))[None]
+    with torch.inference_mode():
+        wanted = predictor.model(images).numpy()
+    session = onnxruntime.InferenceSession(path)
+    (found,) = session.run(None, {"images": images.numpy()})
+    np.testing.assert_allclose(found, wanted, atol=atol)
+
+
+def test_export_writes_models_that_answer_the_same(trained, data, tmp_path, capsys):
+    for form in EXPORTS:
+        target = tmp_path / form
+        export = ["export", str(trained), "--format", form, "--to", str(target)]
+        assert main(export) == 0
         printed = capsys.readouterr().out
-        assert printed.startswith(f"{tmp_path / form}: ")
-        assert ("RGB, pixel / 255; out: logits of day, night" in printed) == (form != "demo")
+        assert printed.startswith(f"{target}: ") and (
+            target.is_dir() == (form == "demo")
+        )
+        described = "RGB, pixel / 255; out: logits of day, night" in printed
+        assert described == (form != "demo")
     assert len(list((tmp_path / "demo" / "examples").iterdir())) == 3
     predictor, demo = Predictor.load(trained), Predictor.load(tmp_path / "demo")
-    path = pictures / "valid" / "day" / "2.png"
-    assert dict(demo(path)) == pytest.approx(dict(predictor(path)), abs=1e-6)
-    image = predictor.transform(Image.open(path))[None].numpy()
-    with torch.inference_mode():
-        wanted = predictor.model(torch.from_numpy(image)).numpy()
-    for form, tolerance in (("onnx", 1e-4), ("int8", 0.5)):
-        found = onnxruntime.InferenceSession(tmp_path / form).run(None, {"images": image})[0]
-        np.testing.assert_allclose(found, wanted, atol=tolerance)
+    picture = data / "valid" / "day" / "2.png"
+    assert dict(demo(picture)) == pytest.approx(dict(predictor(picture)), abs=1e-6)
+    assert_onnx_agrees(tmp_path / "onnx", predictor, picture)
+    assert_onnx_agrees(tmp_path / "int8", predictor, picture, atol=0.5)
 
 
 def test_export_writes_into_the_trainings_folder_unless_told_otherwise(trained):
-    assert command_line(["export", str(trained)]) == 0
-    assert (trained / "model.onnx").exists()
-    (trained / "model.onnx").unlink()
+    assert main(["export", str(trained)]) == 0
+    (trained / "model.onnx").unlink()  # raises if it is not there
 
 
-def test_profile_prints_speed_share_and_operations_and_writes_a_trace(tmp_path, capsys):
-    options = f"--model vit --image-size 16 --patch-size 4 --batch-size 4 --trace {tmp_path / 'trace.json'}"
-    assert command_line(["profile", *options.split()]) == 0
-    printed = capsys.readouterr().out
-    assert "pictures a second" in printed and "aten::" in printed and "%" in printed
-    assert json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
-
-
-WRONG = {
-    "no command": ([], "the following arguments are required: COMMAND"),
-    "unknown command": (["trian"], "invalid choice: 'trian'"),
-    "precision": (["train", "--precision", "fp8"], "unknown precision 'fp8': choose one of fp32, bf16, fp16"),
-    "accumulate": (["train", "--accumulate", "0"], "accumulate is 0: a batch has at least 1 part"),
-    "tracker": (["train", "--tracker", "paper"], "unknown tracker 'paper': choose one of"),
-    "model": (["train", "--model", "resnet"], "unknown model 'resnet': choose one of tinyvgg, cnn, effnet_lite0, vit"),
-    "patches": (["train", "--model", "vit", "--image-size", "30"], "patch_size 8 does not divide image_size 30"),
-    "depth": (["train", "--model", "vit", "--depth", "0"], "depth is 0: it must be a whole number from 1 to 100"),
-    "no data": (["train", "--data", "nowhere"], "there is no folder nowhere"),
-    "no run": (["predict", "nowhere", "x.png"], "nowhere/config.json is missing".replace("/", os.sep)),
-    "no run to serve": (["serve", "nowhere"], "config.json is missing"),
-    "no run to export": (["export", "nowhere"], "config.json is missing"),
-    "format": (["export", "nowhere", "--format", "pdf"], "invalid choice: 'pdf'"),
-    "port": (["serve", "nowhere", "--port", "80000"], "'80000' is no port: choose a number from 1 to 65535"),
-    "parts": (["train", "--accumulate", "64"], "accumulate is 64: a batch of 32 has no more parts than pictures"),
-    "profile": (["profile", "--model", "vit", "--num-heads", "5"], "num_heads 5 does not divide embed_dim 64"),
-    "trace": (["profile", "--image-size", "16", "--trace", os.devnull + "/trace.json"], f"cannot write {os.devnull}"),
-}
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_mistakes_end_in_a_sentence_and_status_2(name, tmp_path, capsys):
-    command, message = WRONG[name]
-    if command[:1] == ["train"]:
-        command = [*command, "--out", str(tmp_path / "run")]
-    try:
-        status = command_line(command)
-    except SystemExit as end:
-        status = end.code
-    printed = capsys.readouterr()
-    assert status == 2 and message in printed.err and len(printed.err.splitlines()) == 1
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("form", ["onnx", "demo"])
+@pytest.mark.parametrize("form", EXPORTS)
 def test_export_does_not_overwrite_what_is_there(trained, tmp_path, capsys, form):
     (tmp_path / "mine.txt").write_text("mine")
     for target in (tmp_path, tmp_path / "mine.txt"):
-        assert command_line(["export", str(trained), "--format", form, "--to", str(target)]) == 2
+        export = ["export", str(trained), "--format", form, "--to", str(target)]
+        assert main(export) == 2
         assert "is there already" in capsys.readouterr().err
-    assert (tmp_path / "mine.txt").read_text() == "mine"
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
 
 
-def test_a_training_goes_on_with_the_same_classes_alone(pictures, tmp_path, capsys):
-    assert command_line(arguments(pictures, tmp_path / "run")) == 0
-    moved = shutil.copytree(pictures, tmp_path / "moved")
-    assert command_line(["train", "--out", str(tmp_path / "run"), "--resume", "--data", str(moved)]) == 0
-    for split in ("train", "valid"):
-        (moved / split / "day").rename(moved / split / "noon")
-    before = (tmp_path / "run" / "config.json").read_bytes()
-    capsys.readouterr()
-    assert command_line(["train", "--out", str(tmp_path / "run"), "--resume", "--data", str(moved)]) == 2
-    assert "was trained on the classes ['day', 'night'], the data have ['night', 'noon']" in capsys.readouterr().err
-    assert (tmp_path / "run" / "config.json").read_bytes() == before
-
-
-def test_one_class_alone_and_a_file_in_place_of_the_folder_are_refused(pictures, tmp_path, capsys):
-    single = shutil.copytree(pictures, tmp_path / "single", ignore=shutil.ignore_patterns("night"))
-    assert command_line(arguments(single, tmp_path / "run")) == 2
-    assert "has one class, day" in capsys.readouterr().err
-    (tmp_path / "text.txt").write_text("mine")
-    assert command_line(arguments(pictures, tmp_path / "text.txt")) == 2
-    assert "text.txt is a file: choose a folder" in capsys.readouterr().err
-
-
-def test_a_training_that_only_guesses_says_what_to_try(pictures, tmp_path, capsys):
-    assert command_line(arguments(pictures, tmp_path / "run", "--lr 1e-12")) == 0
-    assert "With 2 classes that is no better than guessing: try --model effnet_lite0" in capsys.readouterr().out
+def test_profile_prints_speed_share_and_operations_and_writes_a_trace(tmp_path, capsys):
+    sizes = "--model vit --image-size 16 --patch-size 4 --batch-size 4"
+    trace = tmp_path / "trace.json"
+    assert main(["profile", *sizes.split(), "--trace", str(trace)]) == 0
+    printed = capsys.readouterr().out
+    assert "pictures a second" in printed and "aten::" in printed and "%" in printed
+    assert json.loads(trace.read_text())["traceEvents"]
 
 
 def test_a_taken_port_is_named(trained, capsys):
@@ -250,29 +376,201 @@ def test_a_taken_port_is_named(trained, capsys):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert command_line(["serve", str(trained), "--port", str(port)]) == 2
-    assert capsys.readouterr().err == f"error: port {port} is taken: choose another --port\n"
+        assert main(["serve", str(trained), "--port", str(port)]) == 2
+    (message,) = capsys.readouterr().err.splitlines()
+    assert f"port {port} is taken" in message and "--port" in message
 
 
-def test_a_machine_without_a_compiler_says_so(pictures, tmp_path, monkeypatch, capsys):
-    def fail(*_, **__):
-        raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found\nmore")
+# ---- Mistakes
 
-    monkeypatch.setattr(performance.torch, "compile", fail)
-    assert command_line(arguments(pictures, tmp_path / "run", "--compile")) == 2
-    message = capsys.readouterr().err
-    assert "cannot compile models" in message and "No working C++ compiler found" in message and "more" not in message
+WRONG_TRAININGS = {  # options: what is said
+    "--precision fp8": "unknown precision 'fp8': choose one of fp32, bf16, fp16",
+    "--tracker paper": "unknown tracker 'paper': choose one of none, tensorboard",
+    "--model resnet": "unknown model 'resnet': choose one of tinyvgg, cnn, mlp",
+    "--schedule linear": "unknown schedule 'linear': choose one of constant, step",
+    "--accumulate 0": "accumulate is 0: choose a number above 0",
+    "--accumulate 64": "accumulate is 64: a batch of 8",
+    "--epochs 0": "epochs is 0",
+    "--lr nan": "lr is nan",
+    "--batch-size -1": "batch_size is -1",
+    "--image-size 2": "image_size 2",
+    "--model vit --image-size 30": "patch_size 8 does not divide image_size 30",
+    "--model vit --depth 0": "depth is 0",
+    "--data nowhere": "no folder nowhere",
+    "--epochs many": "invalid int value: 'many'; --help",
+    "--colour": "unrecognized arguments: --colour; --help",
+    "--epochs": "expected one argument; --help",
+}
+WRONG_COMMANDS = {  # words, of which RUN is the folder of a training: what is said
+    "": "the following arguments are required: COMMAND; --help",
+    "trian": "invalid choice: 'trian'",
+    "predict nowhere x.png": f"{os.path.join('nowhere', 'config.json')} is missing",
+    "serve nowhere": "config.json is missing",
+    "export nowhere": "config.json is missing",
+    "export RUN --format pdf": "unknown format 'pdf': choose one of onnx, int8, demo",
+    "serve RUN --port 80000": "80000 is no port: choose a number from 1 to 65535",
+    "serve RUN --examples x.png": "no picture x.png",
+    "profile --model vit --num-heads 5": "num_heads 5 does not divide embed_dim 64",
+    f"profile --image-size 16 --trace {os.devnull}/trace": f"cannot write {os.devnull}",
+}
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
-def test_compiled_it_learns_the_same(pictures, tmp_path):
-    for name, more in (("eager", ""), ("compiled", "--compile")):
-        assert command_line(arguments(pictures, tmp_path / name, f"--epochs 1 {more}")) == 0
-    torch.testing.assert_close(weights_of(tmp_path / "compiled"), weights_of(tmp_path / "eager"), rtol=0, atol=1e-4)
+def assert_told(command, wanted, capsys):
+    """Assert that a command ends with status 2 and one line on stderr."""
+    try:
+        status = main(command)
+    except SystemExit as end:
+        status = end.code
+    (message,) = capsys.readouterr().err.splitlines()
+    assert status == 2 and message.startswith("error: ") and wanted in message, message
 
 
-def test_every_commands_help_says_what_it_does(capsys):
-    for command in ("train", "predict", "serve", "export", "profile"):
-        with pytest.raises(SystemExit) as end:
-            command_line([command, "--help"])
-        assert end.value.code == 0 and len(capsys.readouterr().out.splitlines()) > 5
+@pytest.mark.parametrize("more", WRONG_TRAININGS)
+def test_a_training_that_cannot_be_is_told_in_one_line(more, data, tmp_path, capsys):
+    command = train_arguments(data, tmp_path / "run", more)
+    assert_told(command, WRONG_TRAININGS[more], capsys)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("words", WRONG_COMMANDS)
+def test_mistakes_end_in_a_sentence_and_status_2(words, trained, capsys):
+    command = [str(trained) if word == "RUN" else word for word in words.split()]
+    assert_told(command, WRONG_COMMANDS[words], capsys)
+
+
+# ---- A network of one's own: one entry in NETWORKS, and every door knows it
+
+OWN_NETWORK = """
+from going_modular.networks import NETWORKS, Network
+
+
+def build_resnet18(config, num_classes):
+    from torchvision.models import resnet18
+
+    return resnet18(num_classes=num_classes)
+
+
+NETWORKS["resnet18"] = Network(
+    build_resnet18, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+)
+"""
+OWN_COMMAND = """
+import sys
+
+import own_network
+from going_modular.__main__ import main
+
+sys.exit(main())
+"""
+
+
+def started(folder, environment, *words):
+    """Return a process of Python with these words, whose output can be read."""
+    command = [sys.executable, *map(str, words)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, cwd=folder, env=environment, **pipes)
+
+
+@pytest.fixture(scope="module")
+def own(root, tmp_path_factory):
+    """A function that starts a user's script: the command with one network more."""
+    folder = tmp_path_factory.mktemp("script")
+    (folder / "own_network.py").write_text(OWN_NETWORK)
+    (folder / "course.py").write_text(OWN_COMMAND)
+    environment = finds(root) | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    yield lambda *words: started(folder, environment, "course.py", *words)
+    shutil.rmtree(folder)
+
+
+def printed_by(process):
+    """Return what a process prints before it ends with status 0."""
+    printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, printed
+    return printed
+
+
+RESNET = "--model resnet18 --image-size 32 --epochs 5 --lr 1e-3"
+
+
+@pytest.fixture(scope="module")
+def resumed(own, data, tmp_path_factory):
+    """The folder of that network's training, killed after an epoch and resumed."""
+    out = tmp_path_factory.mktemp("resnet") / "run"
+    with own(*train_arguments(data, out, RESNET)) as process:
+        while not (out / "last.pt").exists():
+            assert process.poll() is None, process.stdout.read()
+            time.sleep(0.01)
+        process.kill()
+    kept = torch.load(out / "last.pt", weights_only=True)["epoch"]
+    assert process.returncode != 0 and 1 <= kept < 5
+    printed = printed_by(own("train", "--out", out, "--resume"))
+    assert "of 5 is the best" in printed
+    yield out
+    shutil.rmtree(out.parent)  # a ResNet-18's checkpoints are large
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """Register the network in this process too, until the test ends."""
+    monkeypatch.setitem(NETWORKS, "resnet18", None)
+    exec(OWN_NETWORK, {})
+
+
+@pytest.fixture(scope="module")
+def picture(data):
+    return data / "valid" / "day" / "0.png"
+
+
+def test_a_network_of_ones_own_goes_on_as_if_never_killed(resumed, data, registered):
+    whole = resumed.parent / "whole"
+    assert train(data, whole, RESNET) == 0
+    assert rows_of(resumed) == rows_of(whole)
+    assert_same_weights(resumed, whole)
+    torch.testing.assert_close(
+        weights_of(resumed, "last.pt"), weights_of(whole, "last.pt"), rtol=0, atol=0
+    )
+
+
+def test_a_network_of_ones_own_predicts(own, resumed, picture, registered):
+    ranked = Predictor.load(resumed)(picture)
+    told = ", ".join(f"{name} {prob:.3f}" for name, prob in ranked)
+    printed = printed_by(own("predict", resumed, picture))
+    assert printed == f"{picture}: {told}\n" and ranked[0][0] == "day"
+
+
+def test_a_network_of_ones_own_is_exported(own, resumed, picture, registered):
+    printed = printed_by(own("export", resumed))
+    assert "RGB, (pixel / 255 - [0.485, 0.456, 0.406]) / [0.229" in printed
+    assert_onnx_agrees(resumed / "model.onnx", Predictor.load(resumed), picture)
+
+
+def assert_served(server, port, resumed, picture):
+    """Assert that a page gives the predictor's answer, and end it."""
+    try:
+        found = ask_page(server, port, picture)
+    finally:
+        server.terminate()
+        server.communicate(timeout=30)
+    assert found == pytest.approx(dict(Predictor.load(resumed)(picture)), abs=1e-5)
+
+
+def test_a_network_of_ones_own_is_served(own, resumed, picture, registered):
+    port = free_port()
+    assert_served(own("serve", resumed, "--port", port), port, resumed, picture)
+
+
+def test_a_demo_of_it_works_once_its_entry_is_brought_along(
+    own, resumed, picture, request
+):
+    """A demo holds modules of the library alone, and says what it does not know."""
+    printed_by(own("export", resumed, "--format", "demo"))
+    demo, port = resumed / "demo", free_port()
+    with pytest.raises(ValueError, match="unknown model 'resnet18': choose one of"):
+        Predictor.load(demo)
+    request.getfixturevalue("registered")
+    (demo / "own_network.py").write_text(OWN_NETWORK)
+    app = (demo / "app.py").read_text()
+    (demo / "app.py").write_text(f"import own_network\n\n{app}")
+    # Nothing of this repository is within its reach.
+    environment = os.environ | {"GRADIO_SERVER_PORT": str(port)}
+    assert_served(started(demo, environment, "app.py"), port, resumed, picture)

@@ -1,20 +1,22 @@
-"""The course as its users meet it: README's commands, a notebook alone as on Colab, strict outputs, the data."""
+"""The course as a whole: its start, a notebook alone, strict outputs, sizes, data."""
 
+import ast
 import hashlib
-import json
+import itertools
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import time
 import tomllib
-import urllib.request
+from importlib.metadata import packages_distributions
 
+import httpx
 import nbformat
 import pytest
+import yaml
 
+from tests.folders import free_port, readme_commands, wait_for_page
 from tests.notebooks import PATHS
 from tools import install_missing
 
@@ -26,27 +28,27 @@ ARCHIVES = [
 ]
 
 
-def readme_commands(root):
-    return re.findall(r"^```\n(.+?)\n```$", (root / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
-
-
 def without_the_course():
-    """Return the environment without anything that would let ``going_modular`` be found."""
+    """Return an environment in which ``going_modular`` is not found."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
 def test_ci_runs_the_readmes_test_command_word_for_word(root):
-    learn, verify = (command for command in readme_commands(root) if command.startswith("pip install"))
+    learn, verify = (
+        command
+        for command in readme_commands(root)
+        if command.startswith("pip install")
+    )
     assert learn == "pip install -r requirements.txt && jupyter lab 00_tensors.ipynb"
     assert verify in (root / ".ci" / "run").read_text().splitlines()
-    assert f"- run: {verify}\n" in (root / ".github" / "workflows" / "ci.yml").read_text()
+    assert (
+        f"- run: {verify}\n" in (root / ".github" / "workflows" / "ci.yml").read_text()
+    )
 
 
 def test_readmes_first_command_opens_jupyterlab_on_the_first_notebook(root, tmp_path):
     command = readme_commands(root)[0].split(" && ")[1].split()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     options = ["--no-browser", f"--port={port}", "--IdentityProvider.token=letmein"]
     if getattr(os, "geteuid", lambda: 1)() == 0:
         options.append("--allow-root")
@@ -62,63 +64,106 @@ def test_readmes_first_command_opens_jupyterlab_on_the_first_notebook(root, tmp_
         stderr=subprocess.DEVNULL,
     )
 
-    def get(path):
-        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={"Authorization": "token letmein"})
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            return answer.read().decode()
-
+    url, headers = f"http://127.0.0.1:{port}", {"Authorization": "token letmein"}
     try:
-        for _ in range(120):
-            try:
-                listing = json.loads(get("/api/contents"))
-                break
-            except OSError:
-                assert server.poll() is None, "JupyterLab ended"
-                time.sleep(0.5)
+        listing = wait_for_page(server, f"{url}/api/contents", headers=headers).json()
         names = {entry["name"] for entry in listing["content"]}
         assert {path.name for path in PATHS} <= names
-        assert "JupyterLab" in get("/lab/tree/00_tensors.ipynb")
+        page = httpx.get(f"{url}/lab/tree/00_tensors.ipynb", headers=headers)
+        assert "JupyterLab" in page.text
     finally:
         server.terminate()
         server.wait(timeout=30)
 
 
 def test_a_notebook_alone_fetches_the_course(root, tmp_path):
-    """As on Colab: one notebook file in an empty folder, and the address of a repository."""
+    """As on Colab: one notebook in an empty folder, and a repository's address."""
     repository, alone = tmp_path / "repository", tmp_path / "alone"
-    skip = shutil.ignore_patterns("data", "models", ".*", "__pycache__", "build", "runs")
+    skip = shutil.ignore_patterns(
+        "data", "models", ".*", "__pycache__", "build", "runs"
+    )
     shutil.copytree(root, repository, ignore=skip)
-    git = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "init.defaultBranch=main"]
-    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "the course"]):
+    git = [
+        "git",
+        "-c",
+        "user.name=test",
+        "-c",
+        "user.email=test@localhost",
+        "-c",
+        "init.defaultBranch=main",
+    ]
+    for arguments in (
+        ["init", "-q"],
+        ["add", "-A"],
+        ["commit", "-q", "-m", "the course"],
+    ):
         subprocess.run([*git, *arguments], cwd=repository, check=True)
     alone.mkdir()
     shutil.copy(root / "01_workflow.ipynb", alone)
     environment = without_the_course() | {"COURSE_REPO": repository.as_uri()}
-    command = [sys.executable, "-m", "jupyter", "execute", "--inplace", "01_workflow.ipynb"]
+    command = [
+        sys.executable,
+        "-m",
+        "jupyter",
+        "execute",
+        "--inplace",
+        "01_workflow.ipynb",
+    ]
     subprocess.run(command, cwd=alone, env=environment, check=True, timeout=300)
     assert (alone / "pytorch-course" / "going_modular" / "engine.py").exists()
-    last = nbformat.read(alone / "01_workflow.ipynb", as_version=4).cells[-1]
-    assert "in notebook 01" in last.outputs[0].text
+    cells = nbformat.read(alone / "01_workflow.ipynb", as_version=4).cells
+    (ends,) = (cell for cell in cells if cell.source.endswith("progress()"))
+    assert "in notebook 01" in ends.outputs[0].text
 
 
 def test_only_missing_packages_are_installed_and_never_another_torch():
     wanted = ["torch>=2.11,!=2.13.0", "numpy", "torchmetrics"]
     have = {"torch": "2.12.0+cu130", "numpy": "2.0.0"}
-    assert install_missing.requirements_to_install(wanted, have) == ["torchmetrics", "torch==2.12.0+cu130"]
-    assert install_missing.requirements_to_install(wanted, have | {"torchmetrics": "1.0"}) == []
+    assert install_missing.requirements_to_install(wanted, have) == [
+        "torchmetrics",
+        "torch==2.12.0+cu130",
+    ]
+    assert (
+        install_missing.requirements_to_install(wanted, have | {"torchmetrics": "1.0"})
+        == []
+    )
     assert install_missing.requirements_to_install(wanted, {}) == wanted
 
 
 def run_nbval(root, folder, change):
-    """Run nbval on a copy of the first cells of lesson 01, changed by ``change``, and return its report."""
+    """Run nbval on a copy of lesson 01's first cells; return its report.
+
+    Args:
+        change: is given the copy's cell with "to learn from".
+    """
     notebook = nbformat.read(root / "01_workflow.ipynb", as_version=4)
     notebook.cells = notebook.cells[:14]
     change(next(cell for cell in notebook.cells if "to learn from" in cell.source))
     nbformat.write(notebook, folder / "copy.ipynb")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--nbval"]
-    command += [f"--nbval-sanitize-with={root / 'tests' / 'sanitize.cfg'}", "copy.ipynb"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "--nbval",
+    ]
+    command += [
+        f"--nbval-sanitize-with={root / 'tests' / 'sanitize.cfg'}",
+        "copy.ipynb",
+    ]
     environment = os.environ | {"PYTHONPATH": str(root)}
-    return subprocess.run(command, cwd=folder, env=environment, text=True, encoding="utf-8", capture_output=True).stdout
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        text=True,
+        encoding="utf-8",
+        capture_output=True,
+    ).stdout
 
 
 def test_nbval_passes_an_unchanged_copy(root, tmp_path):
@@ -144,9 +189,13 @@ def test_nbval_notices_a_cell_that_raises(root, tmp_path):
 
 
 def test_pytest_is_configured_to_run_every_notebook_strictly(root):
-    settings = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    settings = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["pytest"][
+        "ini_options"
+    ]
     assert "*.ipynb" in settings["testpaths"]
-    assert "--nbval " in settings["addopts"] and "--nbval-lax" not in settings["addopts"]
+    assert (
+        "--nbval " in settings["addopts"] and "--nbval-lax" not in settings["addopts"]
+    )
 
 
 def test_every_version_is_locked(root):
@@ -157,26 +206,138 @@ def test_every_version_is_locked(root):
     for name in ("requirements.txt", "requirements-dev.txt"):
         lines = (root / name).read_text().splitlines()
         assert "-c constraints.txt" in lines
-        needed[name] = {re.match(r"[\w-]+", line)[0] for line in lines if re.match(r"\w", line)}
+        needed[name] = {
+            re.match(r"[\w-]+", line)[0] for line in lines if re.match(r"\w", line)
+        }
     assert set().union(*needed.values()) <= locked
+
+
+def test_requirements_bring_what_dependencies_and_extras_name(root):
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["course"]
-    assert set(wanted) <= set((root / "requirements.txt").read_text().splitlines())
+    extras = project["optional-dependencies"]
+    names = {"app", "onnx", "tracking", "search", "course", "benchmarks"}
+    assert extras.keys() == names
+    wanted = {*project["dependencies"]}
+    wanted.update(*(extras[name] for name in names - {"benchmarks"}))
+    assert wanted <= {*(root / "requirements.txt").read_text().splitlines()}
 
 
-def test_ruff_is_content(root):
-    for command in (["check"], ["format", "--check"]):
-        done = subprocess.run([sys.executable, "-m", "ruff", *command, "."], cwd=root, text=True, capture_output=True)
-        assert done.returncode == 0, done.stdout
+def outside_imports(nodes):
+    """Return the names of other packages that these statements import."""
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module.partition(".")[0])
+    return names - {"going_modular", *sys.stdlib_module_names}
+
+
+def test_the_package_imports_what_pyproject_names(root):
+    """At the top of a module a dependency, in a function also what an extra brings."""
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    always, more = (
+        {re.match(r"[\w-]+", need)[0] for need in needs}
+        for needs in (project["dependencies"], itertools.chain(*extras.values()))
+    )
+    brought_by = packages_distributions()
+    for path in (root / "going_modular").glob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        here = always | {"gradio"} if path.stem == "app" else always
+        for nodes, allowed in ((tree.body, here), (ast.walk(tree), here | more)):
+            for name in outside_imports(nodes):
+                found = {each.lower().replace("_", "-") for each in brought_by[name]}
+                assert found & allowed, f"{path.name} imports {name}"
+
+
+def hooks(root):
+    """Return {id: hook} of pre-commit's configuration."""
+    text = (root / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    (repository,) = yaml.safe_load(text)["repos"]
+    assert repository["repo"] == "local"  # nothing is fetched
+    return {hook["id"]: hook for hook in repository["hooks"]}
+
+
+def test_pre_commit_checks_format_style_package_and_types(root):
+    found = hooks(root)
+    assert {name: hook["entry"] for name, hook in found.items()} == {
+        "ruff-format": "ruff format --check",
+        "ruff": "ruff check",
+        "export": "python tools/export.py --check",  # run by test_export.py
+        "pyright": "pyright",
+    }
+    for name in ("ruff-format", "ruff"):
+        assert found[name]["types_or"] == ["python", "jupyter"]
+    assert {hook["language"] for hook in found.values()} == {"system"}
+
+
+@pytest.mark.parametrize("hook", ["ruff-format", "ruff"])
+def test_ruff_is_content(root, hook):
+    """With every file, as the hook is with each that is committed."""
+    command = [sys.executable, "-m", *hooks(root)[hook]["entry"].split(), "."]
+    done = subprocess.run(command, cwd=root, text=True, capture_output=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_pyright_is_content(root):
+    """As its hook, which runs it where this Python's packages are found."""
+    pyright = [sys.executable, "-m", "pyright"]
+    keywords = {"cwd": root, "text": True, "capture_output": True}
+    version = subprocess.run([*pyright, "--version"], **keywords)
+    if version.returncode:
+        reason = (version.stderr.strip().splitlines() or ["it says nothing"])[-1]
+        pytest.skip(f"pyright does not start here: {reason}")
+    done = subprocess.run([*pyright, "--pythonpath", sys.executable], **keywords)
+    assert done.returncode == 0, done.stdout
+
+
+def code_length(function, lines):
+    """Return how many lines of code a function has below signature and docstring.
+
+    Args:
+        function: its node, of a module of these ``lines``.
+    """
+    body = function.body[ast.get_docstring(function) is not None :]
+    if not body:
+        return 0
+    below = lines[body[0].lineno - 1 : function.end_lineno]
+    return sum(not re.match(r"\s*(#|$)", line) for line in below)
+
+
+def test_modules_and_functions_of_the_package_are_short(root):
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    long = {}
+    for path in sorted((root / "going_modular").glob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        lines = source.splitlines()
+        if len(lines) > 250:
+            long[path.name] = len(lines)
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, functions) and code_length(node, lines) > 40:
+                long[f"{path.name}: {node.name}"] = code_length(node, lines)
+    assert long == {}
+
+
+@pytest.mark.parametrize(("body", "length"), [("pass", 1), ("# a\n\n x = (\n1)", 2)])
+def test_a_functions_length_is_that_of_its_code(body, length):
+    for about in ("", '"""One.\n\nTwo.\n"""'):
+        source = f"def f(\n a,\n):\n {about}\n {body}"
+        (function,) = ast.parse(source).body
+        assert code_length(function, source.splitlines()) == length
 
 
 def test_the_data_is_what_its_readme_says(root):
     rows = re.findall(
-        r"^\| `(\S+)` \| `([0-9a-f]{64})` \|$", (root / "data" / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+        r"^\| `(\S+)` \| `([0-9a-f]{64})` \|$",
+        (root / "data" / "README.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
     )
     assert len(rows) == 5
     for name, checksum in rows:
-        assert hashlib.sha256((root / "data" / name).read_bytes()).hexdigest() == checksum, name
+        assert (
+            hashlib.sha256((root / "data" / name).read_bytes()).hexdigest() == checksum
+        ), name
 
 
 def test_fashion_mnist_loads_without_the_network(root, tmp_path):
@@ -186,7 +347,8 @@ def test_fashion_mnist_loads_without_the_network(root, tmp_path):
         shutil.copy(root / "data" / "FashionMNIST" / "raw" / name, raw)
     code = """
 import torchvision
-sizes = [len(torchvision.datasets.FashionMNIST("data", train=train, download=True)) for train in (True, False)]
+load = torchvision.datasets.FashionMNIST
+sizes = [len(load("data", train=train, download=True)) for train in (True, False)]
 assert sizes == [60_000, 10_000], sizes
 """
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
@@ -194,8 +356,13 @@ assert sizes == [60_000, 10_000], sizes
 
 def test_nothing_that_the_tests_start_reaches_outside():
     reach = "import socket; socket.create_connection(('192.0.2.1', 80), timeout=5)"
-    for reach_out in (reach, "import urllib.request; urllib.request.urlopen('https://example.org')"):
-        done = subprocess.run([sys.executable, "-c", reach_out], capture_output=True, text=True)
+    for reach_out in (
+        reach,
+        "import urllib.request; urllib.request.urlopen('https://example.org')",
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", reach_out], capture_output=True, text=True
+        )
         assert "the tests stay on this machine" in done.stderr
         with pytest.raises(OSError, match="the tests stay on this machine"):
             exec(reach_out)

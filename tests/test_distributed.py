@@ -1,59 +1,79 @@
 """Lesson 10: several processes train as one, and outlive the loss of one of them."""
 
-import json
 import multiprocessing
 import os
 import shutil
-import socket
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from subprocess import PIPE
 
 import psutil
 import pytest
 import torch
+from torch import nn
 
-from going_modular import utils
-from going_modular.__main__ import command_line
-from going_modular.performance import Group, check_sizes, mean_row
-from tests.folders import write_pictures
-from tests.test_command import rows_of, weights_of
+from going_modular.__main__ import main
+from going_modular.checkpoints import read_checkpoint
+from going_modular.config import read_config
+from going_modular.distributed import ALONE, Group, check_batch_split, mean_row
+from going_modular.engine import test_step as evaluate
+from going_modular.engine import update_weights
+from going_modular.updates import Updater
+from tests.folders import (
+    free_port,
+    rows_of,
+    train_arguments,
+    weights_of,
+    write_pictures,
+)
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    counts = {"train": 35, "valid": 9}  # of each class: no batch size divides these
-    return write_pictures(tmp_path_factory.mktemp("own"), ("night", "day"), counts)
+def data(tmp_path_factory):
+    """A folder of 69 training and 17 validation pictures: uneven parts for two."""
+    folder = tmp_path_factory.mktemp("own")
+    write_pictures(folder, ("night", "day"), {"train": 35, "valid": 9})
+    for split in ("train", "valid"):
+        (folder / split / "day" / "0.png").unlink()
+    return folder
 
 
-def arguments(pictures, out, more=""):
-    small = "--model vit --image-size 16 --patch-size 4 --embed-dim 16 --depth 2 --lr 5e-4 --epochs 3 --seed 1"
-    return ["train", "--data", str(pictures), "--out", str(out), *small.split(), *more.split()]
+VIT = "--model vit --patch-size 4 --embed-dim 16 --depth 2 --lr 5e-4"
 
 
 def torchrun(processes, arguments):
     """Start the command with torchrun, as a user does."""
-    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "-m", "going_modular"]
+    torchrun = ["torch.distributed.run", "--nproc-per-node", str(processes)]
+    command = [sys.executable, "-m", *torchrun, "-m", "going_modular", *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([*start, *arguments], stdout=PIPE, stderr=PIPE, text=True, env=environment)
+    return subprocess.Popen(
+        command, stdout=PIPE, stderr=PIPE, text=True, env=environment
+    )
 
 
 def one_of_several(variables, arguments):
     os.environ |= variables
-    sys.exit(command_line(arguments))
+    sys.exit(main(arguments))
 
 
 def train_with(processes, arguments):
-    """Run the command in so many processes, told of each other as torchrun does it, which would import all anew."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
-    sizes = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes), "OMP_NUM_THREADS": "1"}
-    context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
+    """Run the command in so many processes, told of each other as torchrun does it.
+
+    Torchrun itself would import everything anew.
+    """
+    start = "spawn" if sys.platform == "win32" else "forkserver"
+    context = multiprocessing.get_context(start)
     context.set_forkserver_preload(["tests.test_distributed"])
-    ranks = [place | sizes | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
-    children = [context.Process(target=one_of_several, args=(rank, arguments)) for rank in ranks]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    sizes = dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(processes))
+    children = []
+    for rank in map(str, range(processes)):
+        ranks = {"RANK": rank, "LOCAL_RANK": rank, "OMP_NUM_THREADS": "1"}
+        given = (place | sizes | ranks, arguments)
+        children.append(context.Process(target=one_of_several, args=given))
     for child in children:
         child.start()
     for child in children:
@@ -61,56 +81,191 @@ def train_with(processes, arguments):
     assert [child.exitcode for child in children] == [0] * processes
 
 
-def test_two_processes_are_one_with_twice_the_batch(pictures, tmp_path, capsys):
-    run = torchrun(2, arguments(pictures, tmp_path / "two", "--batch-size 8"))
+def assert_same_training(found, wanted, atol):
+    """Assert that two folders hold the same rows, to 1e-5, and weights, to ``atol``."""
+    for row, other in zip(rows_of(found), rows_of(wanted), strict=True):
+        assert row == pytest.approx(other, abs=1e-5, rel=0)
+    first, second = weights_of(found, "last.pt"), weights_of(wanted, "last.pt")
+    torch.testing.assert_close(first, second, rtol=0, atol=atol)
+
+
+def test_two_processes_are_one_with_twice_the_batch(data, tmp_path, capsys):
+    one, two = tmp_path / "one", tmp_path / "two"
+    run = torchrun(2, train_arguments(data, two, f"{VIT} --batch-size 8"))
     printed, errors = run.communicate(timeout=120)
     assert run.returncode == 0, errors
-    assert command_line(arguments(pictures, tmp_path / "one", "--batch-size 16")) == 0
-    assert printed == capsys.readouterr().out.replace(str(tmp_path / "one"), str(tmp_path / "two"))
-    for row, wanted in zip(rows_of(tmp_path / "two"), rows_of(tmp_path / "one"), strict=True):
-        assert row == pytest.approx(wanted, abs=1e-5, rel=0)
-    torch.testing.assert_close(weights_of(tmp_path / "two"), weights_of(tmp_path / "one"), rtol=0, atol=1e-4)
-    assert (tmp_path / "two" / "config.json").read_bytes() == (tmp_path / "one" / "config.json").read_bytes()
-    assert sorted(os.listdir(tmp_path / "two")) == ["best.pt", "config.json", "last.pt", "metrics.jsonl"]
+    assert main(train_arguments(data, one, f"{VIT} --batch-size 16")) == 0
+    assert printed == capsys.readouterr().out.replace(str(one), str(two))
+    assert_same_training(two, one, atol=1e-4)
+    assert (two / "config.json").read_bytes() == (one / "config.json").read_bytes()
+    kept = ["best.pt", "config.json", "last.pt", "metrics.jsonl"]
+    assert sorted(os.listdir(two)) == kept
 
 
-def test_a_killed_process_ends_the_run_with_a_message_and_any_number_goes_on(pictures, tmp_path):
+@pytest.mark.parametrize("more", ["", "--accumulate 2", "--augment"])
+def test_processes_with_uneven_parts_are_one(tmp_path, more):
+    """Batches of 5 and 2, on 2 processes: 3 + 2 and 1 + 1 pictures."""
+    one, two, counts = tmp_path / "one", tmp_path / "two", {"train": 6, "valid": 4}
+    data = write_pictures(tmp_path / "data", ("night", "day"), counts)
+    (data / "valid" / "night" / "0.png").unlink()  # 7 are left
+    options = f"{VIT} --no-augment --batch-size 5 {more}"
+    assert main(train_arguments(data, one, options)) == 0
+    two.mkdir()
+    shutil.copy(one / "config.json", two)  # whose batch is that of all processes
+    train_with(2, ["train", "--out", str(two), "--resume"])
+    assert read_config(two)[0].batch_size == 5
+    assert_same_training(two, one, atol=1e-5)
+
+
+def test_a_killed_process_ends_the_run_with_a_message_and_any_number_goes_on(
+    data, tmp_path
+):
     place = tmp_path / "killed"
-    run = torchrun(2, arguments(pictures, place, "--batch-size 6 --epochs 20"))
+    more = f"{VIT} --batch-size 6 --epochs 20"
+    run = torchrun(2, train_arguments(data, place, more))
     while not (place / "last.pt").exists():
         assert run.poll() is None, run.stderr.read()
         time.sleep(0.02)
-    second = next(child for child in psutil.Process(run.pid).children() if child.environ().get("RANK") == "1")
+    children = psutil.Process(run.pid).children()
+    (second,) = [one for one in children if one.environ().get("RANK") == "1"]
     second.kill()
     _, errors = run.communicate(timeout=60)
-    epochs = utils.read_checkpoint(place / "last.pt")["epoch"]
-    messages = [line for line in errors.splitlines() if line.startswith("error: ")]
-    told = f"error: another process of the group ended; epochs kept in {place}: {epochs}; go on with --resume"
-    assert run.returncode == 1 and messages == [told] and 1 <= epochs < 20, errors
+    epochs = read_checkpoint(place / "last.pt")["epoch"]
+    (told,) = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert run.returncode == 1 and 1 <= epochs < 20, errors
+    assert "another process of the group ended" in told and "--resume" in told
+    assert f"epochs kept in {place}: {epochs};" in told
     for processes in (1, 2, 3):
         out = shutil.copytree(place, tmp_path / str(processes))
         train_with(processes, ["train", "--out", str(out), "--resume"])
         rows = rows_of(out)
         assert len(rows) == 20 and rows[:epochs] == rows_of(place)[:epochs]
-        assert json.loads((out / "config.json").read_text())["batch_size"] == 12  # as the first two processes had it
+        # As the first two processes had it.
+        assert read_config(out)[0].batch_size == 12
         assert rows[-1] == pytest.approx(rows_of(tmp_path / "1")[-1], abs=1e-3)
 
 
-def test_a_mistake_is_told_once(pictures, tmp_path):
-    run = torchrun(3, arguments(pictures, tmp_path / "run", "--batch-size 23"))  # of 70 pictures 69 make a batch
+def test_a_mistake_is_told_once(data, tmp_path):
+    out = tmp_path / "run"
+    # A batch of all has 68 of the 69 pictures.
+    arguments = train_arguments(data, out, f"{VIT} --batch-size 34")
+    run = torchrun(2, arguments)
     _, errors = run.communicate(timeout=120)
-    told = [line for line in errors.splitlines() if line.startswith("error")]
-    assert run.returncode == 1 and len(told) == 1 and "last batch has 1 pictures" in told[0], errors
-    assert not (tmp_path / "run").exists()
+    (told,) = [line for line in errors.splitlines() if line.startswith("error")]
+    assert run.returncode == 1 and "last batch has 1 pictures" in told, errors
+    assert not out.exists()
 
 
-def test_rows_are_averaged_over_samples():
-    row = {"epoch": 3, "train_loss": 0.5, "train_acc": 0.25, "valid_loss": 1.5, "valid_acc": 0.75}
-    assert mean_row(row, Group(0, 1), {"train": 7, "valid": 3}, "cpu") == pytest.approx(row)
+# ---- The weights in its averages, on processes that are threads
 
 
-@pytest.mark.parametrize(("batch_size", "train_size", "valid_size"), [(4, 9, 5), (4, 8, 1)])
+def in_processes(parts, function):
+    """Return [function(group, part), ...], called at once, with a fake Group for each.
+
+    What one group is asked to sum is summed over all, as between real processes.
+    """
+    meeting, given = threading.Barrier(len(parts), timeout=30), {}
+
+    class FakeGroup(Group):
+        def sum(self, values, device):
+            given[self.rank] = values
+            meeting.wait()
+            total = torch.tensor([given[rank] for rank in sorted(given)]).double()
+            meeting.wait()  # nobody gives anew before all have read
+            return total.sum(dim=0)
+
+    groups = [FakeGroup(rank, len(parts)) for rank in range(len(parts))]
+    with ThreadPoolExecutor(len(parts)) as pool:
+        return list(pool.map(function, groups, parts))
+
+
+NAMES = ["train_loss", "train_acc", "test_loss", "test_acc"]
+
+
+def test_a_row_is_the_mean_over_all_samples():
+    parts = [  # samples to train and to test on, and the means over them
+        ({"train": 3, "test": 4}, [0.5, 1.0, 2.0, 0.25]),
+        ({"train": 2, "test": 1}, [1.0, 0.0, 1.0, 0.75]),
+        ({"train": 7, "test": 2}, [3.0, 0.5, 0.5, 1.0]),
+    ]
+
+    def average(group, part):
+        counts, means = part
+        row = {"epoch": 3} | dict(zip(NAMES, means, strict=True))
+        return mean_row(row, group, counts, "cpu")
+
+    train_loss, train_acc = (1.5 + 2 + 21) / 12, (3 + 0 + 3.5) / 12
+    test_loss, test_acc = (8 + 1 + 1) / 7, (1 + 0.75 + 2) / 7
+    means = [train_loss, train_acc, test_loss, test_acc]
+    wanted = {"epoch": 3} | dict(zip(NAMES, means, strict=True))
+    assert in_processes(parts, average) == [pytest.approx(wanted)] * 3
+    counts, means = parts[0]
+    row = {"epoch": 1} | dict(zip(NAMES, means, strict=True))
+    assert mean_row(row, ALONE, counts, "cpu") == pytest.approx(row)
+
+
+def test_a_share_is_a_part_divided_by_the_mean_part():
+    shares = in_processes([3, 2, 7], lambda group, count: group.share(count, "cpu"))
+    assert [float(share) for share in shares] == pytest.approx([0.75, 0.5, 1.75])
+    assert ALONE.share(5, "cpu") == 1
+
+
+def samples(count):
+    generator = torch.Generator().manual_seed(0)
+    X = torch.randn(count, 6, generator=generator)
+    return X, torch.randint(3, (count,), generator=generator)
+
+
+def small_model():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 3])
+@pytest.mark.parametrize("sizes", [[3, 2], [1, 6], [2, 2, 5]])
+def test_gradients_of_uneven_parts_average_to_the_whole_batchs(sizes, accumulate):
+    X, y = samples(sum(sizes))
+    models = [small_model() for _ in range(len(sizes) + 1)]
+
+    def learn(update, model, X, y):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        update(model, X, y, nn.CrossEntropyLoss(), optimizer, "cpu")
+        return [parameter.grad for parameter in model.parameters()]
+
+    def learn_part(group, part):
+        update = Updater(accumulate=accumulate, share=group.share)
+        return learn(update, models[group.rank], *part)
+
+    parts = list(zip(X.split(sizes), y.split(sizes), strict=True))
+    found = in_processes(parts, learn_part)
+    # DistributedDataParallel gives every process the mean over the processes.
+    means = [torch.stack(each).mean(dim=0) for each in zip(*found, strict=True)]
+    wanted = learn(update_weights, models[-1], X, y)
+    torch.testing.assert_close(means, wanted, rtol=0, atol=1e-6)
+
+
+def test_an_epoch_of_uneven_batches_on_uneven_parts_is_that_of_all_samples():
+    X, y = samples(12)
+    model, loss_fn = small_model(), nn.CrossEntropyLoss()
+    # Of 7 samples batches of 3, 3 and 1; of 5 samples 4 and 1.
+    parts = [list(zip(X[:7].split(3), y[:7].split(3), strict=True))]
+    parts.append(list(zip(X[7:].split(4), y[7:].split(4), strict=True)))
+
+    def test(group, batches):
+        loss, acc = evaluate(model, batches, loss_fn, "cpu")
+        count = sum(len(labels) for _, labels in batches)
+        row = {"epoch": 1, "test_loss": loss, "test_acc": acc}
+        return mean_row(row, group, {"test": count}, "cpu")
+
+    loss, acc = evaluate(model, [(X, y)], loss_fn, "cpu")
+    wanted = pytest.approx({"epoch": 1, "test_loss": loss, "test_acc": acc})
+    assert in_processes(parts, test) == [wanted] * 2
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "train_size", "valid_size"), [(4, 9, 5), (4, 8, 1)]
+)
 def test_a_process_without_pictures_is_refused(batch_size, train_size, valid_size):
-    check_sizes(Group(0, 1), batch_size, train_size, valid_size)
+    check_batch_split(ALONE, batch_size, train_size, valid_size)
     with pytest.raises(ValueError, match="too few for 2 processes"):
-        check_sizes(Group(0, 2), batch_size, train_size, valid_size)
+        check_batch_split(Group(0, 2), batch_size, train_size, valid_size)

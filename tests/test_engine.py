@@ -9,23 +9,31 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from going_modular import engine
+from going_modular.metrics import accuracy
 
 
 def data(n=10, features=4, classes=3, batch_size=4):
     generator = torch.Generator().manual_seed(0)
-    X, y = torch.randn(n, features, generator=generator), torch.randint(classes, (n,), generator=generator)
+    X = torch.randn(n, features, generator=generator)
+    y = torch.randint(classes, (n,), generator=generator)
     return DataLoader(TensorDataset(X, y), batch_size=batch_size), X, y
 
 
 def network(outputs=3):
     torch.manual_seed(1)
-    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, outputs))
+    return nn.Sequential(
+        nn.Linear(4, 8),
+        nn.BatchNorm1d(8),
+        nn.ReLU(),
+        nn.Dropout(0.2),
+        nn.Linear(8, outputs),
+    )
 
 
 @pytest.mark.parametrize("n", [8, 10])  # 10: the last of the batches of 4 is short
 def test_train_equals_a_hand_written_loop(n):
     loader, X, y = data(n)
-    batches = list(loader)  # a DataLoader draws from the random state that the dropout uses too
+    batches = list(loader)  # it draws from the random state that dropout uses too
     loss_fn, by_hand = nn.CrossEntropyLoss(), network()
     model = copy.deepcopy(by_hand)
     optimizer = torch.optim.AdamW(by_hand.parameters(), lr=0.01)
@@ -45,7 +53,12 @@ def test_train_equals_a_hand_written_loop(n):
         by_hand.eval()
         with torch.no_grad():
             logits = by_hand(X)
-        values = loss_sum / n, right / n, loss_fn(logits, y).item(), (logits.argmax(dim=1) == y).sum().item() / n
+        values = (
+            loss_sum / n,
+            right / n,
+            loss_fn(logits, y).item(),
+            (logits.argmax(dim=1) == y).sum().item() / n,
+        )
         for key, value in zip(expected, values, strict=True):
             expected[key].append(value)
 
@@ -55,7 +68,9 @@ def test_train_equals_a_hand_written_loop(n):
     assert list(results) == list(expected)
     for key, values in expected.items():
         assert results[key] == pytest.approx(values, abs=1e-6), key
-    for mine, theirs in zip(model.state_dict().values(), by_hand.state_dict().values(), strict=True):
+    for mine, theirs in zip(
+        model.state_dict().values(), by_hand.state_dict().values(), strict=True
+    ):
         torch.testing.assert_close(mine, theirs)
 
 
@@ -89,30 +104,29 @@ def test_an_average_of_batch_means_would_be_wrong():
 def test_accuracy_of_one_logit(shape):
     logits, labels = torch.randn(shape), torch.randint(2, (10,)).float()
     expected = ((logits.flatten() > 0).float() == labels).float().mean()
-    torch.testing.assert_close(engine.accuracy(logits, labels), expected)
-    torch.testing.assert_close(engine.accuracy(logits, labels.reshape(shape)), expected)
+    torch.testing.assert_close(accuracy(logits, labels), expected)
+    torch.testing.assert_close(accuracy(logits, labels.reshape(shape)), expected)
 
 
 def test_a_model_is_left_in_the_modes_where_it_was_found():
     loader, *_ = data()
     model = network().train()
     model[1].eval()  # a frozen BatchNorm
-    engine.train(model, loader, loader, torch.optim.SGD(model.parameters()), nn.CrossEntropyLoss(), 1, "cpu")
-    assert [module.training for module in model.modules()] == [True, True, False, True, True, True]
+    before = [module.training for module in model.modules()]
+    optimizer = torch.optim.SGD(model.parameters())
+    engine.train(model, loader, loader, optimizer, nn.CrossEntropyLoss(), 1, "cpu")
+    assert [module.training for module in model.modules()] == before
+    assert before == [True, True, False, True, True, True]
 
 
 def test_modes_are_put_back_after_an_error_too():
-    model = network().eval()
+    model, loss_fn = network().eval(), nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(model.parameters())
     with pytest.raises(ValueError, match="no batches"):
-        engine.train_step(model, [], nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters()), "cpu")
+        engine.train_step(model, [], loss_fn, optimizer, "cpu")
+    too_wide = [(torch.ones(2, 5), torch.zeros(2).long())]
     with pytest.raises(RuntimeError):
-        engine.train_step(
-            model,
-            [(torch.ones(2, 5), torch.zeros(2).long())],
-            nn.CrossEntropyLoss(),
-            torch.optim.SGD(model.parameters()),
-            "cpu",
-        )
+        engine.train_step(model, too_wide, loss_fn, optimizer, "cpu")
     assert not any(module.training for module in model.modules())
 
 
@@ -120,9 +134,12 @@ def test_the_scheduler_steps_once_a_batch():
     loader, *_ = data()
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=6)
-    engine.train(model, loader, loader, optimizer, nn.CrossEntropyLoss(), 2, "cpu", scheduler=scheduler)
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-7)  # 2 epochs of 3 batches
+    scheduler = torch.optim.lr_scheduler.LinearLR(
+        optimizer, start_factor=1.0, end_factor=0.0, total_iters=6
+    )
+    arguments = (model, loader, loader, optimizer, nn.CrossEntropyLoss(), 2, "cpu")
+    engine.train(*arguments, scheduler=scheduler)  # 2 epochs of 3 batches
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-7)
 
 
 def test_a_metric_of_ones_own_names_its_columns():
@@ -132,15 +149,17 @@ def test_a_metric_of_ones_own_names_its_columns():
     loader, *_ = data()
     model = network()
     optimizer = torch.optim.SGD(model.parameters())
-    row = next(engine.train_epochs(model, loader, loader, optimizer, nn.CrossEntropyLoss(), 1, "cpu", metric=spread))
-    assert list(row) == ["epoch", "train_loss", "train_spread", "test_loss", "test_spread"]
+    arguments = (model, loader, loader, optimizer, nn.CrossEntropyLoss(), 1, "cpu")
+    (row,) = engine.train_epochs(*arguments, metric=spread)
+    names = "epoch train_loss train_spread test_loss test_spread"
+    assert list(row) == names.split()
 
 
 def test_nan_stops_the_training_says_where_and_keeps_the_last_good_weights():
     loader, X, y = data()
     X_bad = X.clone()
     X_bad[5] = math.nan
-    model, good_epochs = network(), []
+    model = network()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
 
     class Loader:
@@ -150,42 +169,55 @@ def test_nan_stops_the_training_says_where_and_keeps_the_last_good_weights():
 
         def __iter__(self):
             self.epoch += 1
-            yield from zip((X if self.epoch == 1 else X_bad).split(4), y.split(4), strict=True)
+            yield from zip(
+                (X if self.epoch == 1 else X_bad).split(4), y.split(4), strict=True
+            )
 
-    rows = engine.train_epochs(model, Loader(), loader, optimizer, nn.CrossEntropyLoss(), 5, "cpu")
-    good_epochs.append(next(rows))
+    rows = engine.train_epochs(
+        model, Loader(), loader, optimizer, nn.CrossEntropyLoss(), 5, "cpu"
+    )
+    assert next(rows)["epoch"] == 1
     good = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
-    with pytest.raises(
-        FloatingPointError, match=r"epoch 2: NaN or infinity at step 2 of 3 \(its loss: nan\).*learning rate"
-    ):
+    problem = r"epoch 2: NaN or infinity at step 2 of 3 \(its loss: nan\).*learning"
+    with pytest.raises(FloatingPointError, match=problem):
         next(rows)
-    assert all(torch.equal(model.state_dict()[name], value) for name, value in good[0].items())
-    assert optimizer.state_dict()["state"][0]["exp_avg"].equal(good[1]["state"][0]["exp_avg"])
-    assert math.isfinite(engine.test_step(model, loader, nn.CrossEntropyLoss(), "cpu")[0])
+    assert all(
+        torch.equal(model.state_dict()[name], value) for name, value in good[0].items()
+    )
+    assert optimizer.state_dict()["state"][0]["exp_avg"].equal(
+        good[1]["state"][0]["exp_avg"]
+    )
+    loss, _ = engine.test_step(model, loader, nn.CrossEntropyLoss(), "cpu")
+    assert math.isfinite(loss)
 
 
 @pytest.mark.parametrize("label", [3, 7, -1])
 def test_labels_outside_the_classes(label):
-    model = network()
+    model, loss_fn = network(), nn.CrossEntropyLoss()
     batches = [(torch.randn(4, 4), torch.tensor([0, 1, 2, label]))]
-    with pytest.raises(
-        ValueError, match=rf"label {label} does not fit a model with 3 outputs, whose labels are 0 to 2"
-    ):
-        engine.train_step(model, batches, nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters()), "cpu")
-    with pytest.raises(ValueError, match="does not fit a model"):
-        engine.test_step(model, batches, nn.CrossEntropyLoss(), "cpu")
+    optimizer = torch.optim.SGD(model.parameters())
+    problem = f"label {label} does not fit a model with 3 outputs, .* 0 to 2"
+    with pytest.raises(ValueError, match=problem):
+        engine.train_step(model, batches, loss_fn, optimizer, "cpu")
+    with pytest.raises(ValueError, match=problem):
+        engine.test_step(model, batches, loss_fn, "cpu")
 
 
 def test_the_label_that_pytorch_ignores_is_allowed():
-    batches = [(torch.randn(4, 4), torch.tensor([0, 1, 2, -100]))]
-    assert math.isfinite(engine.test_step(network(), batches, nn.CrossEntropyLoss(), "cpu")[0])
+    def loss(labels):
+        batches = [(torch.randn(len(labels), 4), torch.tensor(labels))]
+        return engine.test_step(network(), batches, nn.CrossEntropyLoss(), "cpu")[0]
+
+    assert math.isfinite(loss([0, 1, 2, -100]))
     with pytest.raises(ValueError, match="label -1 does not fit"):
-        engine.test_step(network(), [(torch.randn(2, 4), torch.tensor([-100, -1]))], nn.CrossEntropyLoss(), "cpu")
+        loss([-100, -1])
 
 
 def test_whole_numbers_to_predict_are_no_class_labels():
+    loss_fn = nn.L1Loss()
     batches = [(torch.randn(4, 4), torch.tensor([[7, 9, -3]] * 4))]
-    assert math.isfinite(engine.test_step(network(), batches, nn.L1Loss(), "cpu", metric=nn.L1Loss())[0])
+    loss, metric = engine.test_step(network(), batches, loss_fn, "cpu", metric=loss_fn)
+    assert math.isfinite(loss) and loss == metric
 
 
 def test_a_last_step_that_breaks_the_parameters_is_noticed_in_its_epoch():
@@ -194,30 +226,60 @@ def test_a_last_step_that_breaks_the_parameters_is_noticed_in_its_epoch():
     optimizer = torch.optim.SGD(model.parameters(), lr=1e38)
     scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.5)
     batches = [(torch.full((2, 1), 1e3), torch.zeros(2, 1))]
+    options = {"scheduler": scheduler, "metric": nn.L1Loss()}
     with pytest.raises(FloatingPointError, match="step 1 of 1"):
-        engine.train_step(model, batches, nn.MSELoss(), optimizer, "cpu", scheduler=scheduler, metric=nn.L1Loss())
-    assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
+        engine.train_step(model, batches, nn.MSELoss(), optimizer, "cpu", **options)
+    assert all(
+        torch.equal(model.state_dict()[name], value) for name, value in before.items()
+    )
     assert scheduler.last_epoch == 0 and optimizer.param_groups[0]["lr"] == 1e38
 
 
 def test_an_empty_or_used_up_dataloader():
     loader, X, y = data()
-    model = network()
+    model, loss_fn, once = network(), nn.CrossEntropyLoss(), iter([(X, y)])
     optimizer = torch.optim.SGD(model.parameters())
     with pytest.raises(ValueError, match="gave no batches"):
-        engine.train(model, [], loader, optimizer, nn.CrossEntropyLoss(), 1, "cpu")
+        engine.train(model, [], loader, optimizer, loss_fn, 1, "cpu")
     with pytest.raises(ValueError, match="used up"):
-        engine.train(model, iter([(X, y)]), loader, optimizer, nn.CrossEntropyLoss(), 2, "cpu")
+        engine.train(model, once, loader, optimizer, loss_fn, 2, "cpu")
     with pytest.raises(ValueError, match="gave no batches"):
-        engine.test_step(model, [], nn.CrossEntropyLoss(), "cpu")
+        engine.test_step(model, [], loss_fn, "cpu")
 
 
 def test_a_model_on_another_device_than_asked():
-    model = network().to("meta")  # a device every machine has, with shapes but no numbers
-    with pytest.raises(ValueError, match=r"the model is on meta but device is cpu: call model.to\('cpu'\)"):
+    model = network().to("meta")  # on every machine: shapes without numbers
+    problem = r"the model is on meta but device is cpu: call model.to\('cpu'\)"
+    with pytest.raises(ValueError, match=problem):
         engine.test_step(model, data()[0], nn.CrossEntropyLoss(), "cpu")
 
 
 def test_no_epochs():
     with pytest.raises(ValueError, match="epochs is 0"):
         engine.train(network(), [], [], None, nn.CrossEntropyLoss(), 0, "cpu")
+
+
+def test_an_update_of_ones_own_stands_in_for_update_weights():
+    def update(model, X, labels, loss_fn, optimizer, device, max_norm):
+        asked.append(max_norm)
+        return engine.update_weights(
+            model, X, labels, loss_fn, optimizer, device, max_norm
+        )
+
+    (loader, *_), asked = data(), []
+    models, results = [network(), network()], []
+    for model, options in zip(models, ({"update": update}, {}), strict=True):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        arguments = (model, loader, loader, optimizer, nn.CrossEntropyLoss(), 2, "cpu")
+        torch.manual_seed(2)
+        results.append(engine.train(*arguments, max_norm=0.5, **options))
+    assert results[0] == results[1] and asked == [0.5] * 6
+
+
+def test_first_epoch_is_where_an_interrupted_training_goes_on():
+    loader, *_ = data()
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters())
+    arguments = (model, loader, loader, optimizer, nn.CrossEntropyLoss(), 4, "cpu")
+    rows = engine.train_epochs(*arguments, first_epoch=3)
+    assert [row["epoch"] for row in rows] == [3, 4]

@@ -389,12 +389,12 @@ def test_a_module_written_by_hand_is_reported_and_kept(exported, capsys):
 
 ORDER = {  # the table of the layers, said a second time
     "base": ["config", "checkpoints", "utils", "plots"],
-    "data": ["datasets", "pictures", "data_setup"],
+    "data": ["datasets", "urls", "pictures", "data_setup"],
     "networks": ["model_builder", "effnet", "vit", "networks"],
-    "learning": ["engine", "schedules", "updates", "distributed"],
-    "running": ["experiment", "trackers"],
-    "doors": ["predictions", "onnx_export", "app", "measure", "evaluation", "train"]
-    + ["__main__"],
+    "learning": ["metrics", "engine", "schedules", "updates", "distributed"],
+    "running": ["trackers", "runs", "experiment"],
+    "doors": ["predictions", "onnx_export", "app", "measure", "commands"]
+    + ["__main__", "train"],
 }
 TRAINING = {*ORDER["learning"], *ORDER["running"]}
 
@@ -465,7 +465,7 @@ def test_the_package_follows_the_layers(root):
             {"app": "def a():\n    from going_modular.engine import train"},
             ["app loads engine"],
         ),
-        ({"__main__": "from going_modular.train import main", "train": ""}, []),
+        ({"train": "from going_modular.__main__ import main", "__main__": ""}, []),
     ],
 )
 def test_faults_of_layers_are_found(tmp_path, files, faults):

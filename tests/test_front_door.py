@@ -1,45 +1,50 @@
-"""The pages a visitor reads first: links resolve, tables are up to date, README's commands run as they stand there."""
+"""The pages a visitor reads first: links, tables, and README's commands as they are."""
 
 import contextlib
 import io
-import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
-import time
 import tomllib
 
-import httpx
 import nbformat
 import pytest
 import yaml
-from gradio_client import Client, handle_file
 
-from going_modular.__main__ import command_line
+import going_modular
+from going_modular.__main__ import main
 from going_modular.predictions import Predictor
+from tests.folders import ask_page, finds, free_port, readme_commands
 from tests.notebooks import HEADING, PATHS, read
 from tools import rebuild, results
 
-PAGES = ["README.md", "INSTRUCTORS.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md"]
-COMMANDS = {  # how each of the README's commands begins: the test that runs it
-    "pip install -r requirements.txt && jupyter lab": "test_course.py, test_readmes_first_command_...",
-    "pip install -r requirements.txt -r requirements-dev.txt && pytest": "whoever runs this, and .ci/run",
-    "python -m going_modular train": "test_train_as_the_readme_says",
-    "python -m going_modular predict": "test_predict_as_the_readme_says",
-    "python -m going_modular export": "test_export_as_the_readme_says",
-    "python -m going_modular serve": "test_serve_as_the_readme_says",
-    "python -m going_modular profile": "test_profile_as_the_readme_says",
-    "torchrun": "test_two_processes_as_the_readme_says",
-    "python -m pip install .": "test_the_library_in_another_project",
-}
+PAGES = [
+    "README.md",
+    "INSTRUCTORS.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "data/README.md",
+]
+COMMANDS = [  # how each of the README's commands begins; the tests below run them
+    "pip install -r requirements.txt && jupyter lab",  # test_course.py
+    "pip install -r requirements.txt -r requirements-dev.txt && pytest",  # .ci/run
+    "python -m going_modular train",
+    "python -m going_modular predict",
+    "python -m going_modular export",
+    "python -m going_modular serve",
+    "python -m going_modular profile",
+    "torchrun",
+    "python -m pip install .",
+]
 
 
 def prose(notebook):
-    """Return a notebook's Markdown without code, in which brackets mean something else."""
-    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    """Return a notebook's Markdown without code, where brackets are no links."""
+    text = "\n".join(
+        cell.source for cell in notebook.cells if cell.cell_type == "markdown"
+    )
     return re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
 
 
@@ -50,12 +55,20 @@ def relative_links(text):
 @pytest.mark.parametrize("page", PAGES)
 def test_relative_links_of_pages_resolve(root, page):
     text = (root / page).read_text(encoding="utf-8")
-    assert [target for target in relative_links(text) if not ((root / page).parent / target).exists()] == []
+    assert [
+        target
+        for target in relative_links(text)
+        if not ((root / page).parent / target).exists()
+    ] == []
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_relative_links_of_notebooks_resolve(path):
-    assert [target for target in relative_links(prose(read(path))) if not (path.parent / target).exists()] == []
+    assert [
+        target
+        for target in relative_links(prose(read(path)))
+        if not (path.parent / target).exists()
+    ] == []
 
 
 # ---- README's table, picture and citation
@@ -67,17 +80,31 @@ def test_table_picture_and_citation_are_up_to_date(root):
 
 
 def test_citation_agrees_with_pyproject(root):
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))[
+        "project"
+    ]
     cited = yaml.safe_load((root / "CITATION.cff").read_text(encoding="utf-8"))
-    assert cited["cff-version"] == "1.2.0" and cited["authors"] and cited["title"] and cited["message"]
-    assert (str(cited["version"]), cited["license"]) == (project["version"], project["license"])
+    assert (
+        cited["cff-version"] == "1.2.0"
+        and cited["authors"]
+        and cited["title"]
+        and cited["message"]
+    )
+    assert (str(cited["version"]), cited["license"]) == (
+        project["version"],
+        project["license"],
+    )
     assert cited["repository-code"] == rebuild.repository(root)
 
 
 @pytest.fixture
 def small_course(root, tmp_path):
-    """A course of lessons 03 and 06 alone, with a README, citation and picture that are up to date."""
-    for path in (*root.glob("0[36]_*.ipynb"), root / "README.md", root / "pyproject.toml"):
+    """A course of lessons 03 and 06, its README, citation and picture up to date."""
+    for path in (
+        *root.glob("0[36]_*.ipynb"),
+        root / "README.md",
+        root / "pyproject.toml",
+    ):
         shutil.copy(path, tmp_path)
     results.update(tmp_path)
     return tmp_path
@@ -98,7 +125,10 @@ def test_a_changed_output_makes_the_table_stale(small_course, capsys):
     assert results.main(["--check", "--root", str(small_course)]) == 1
     printed = capsys.readouterr().out
     assert "README.md is not up to date" in printed and "test accuracy 0.987" in printed
-    assert results.main(["--root", str(small_course)]) == 0 and "wrote README.md" in capsys.readouterr().out
+    assert (
+        results.main(["--root", str(small_course)]) == 0
+        and "wrote README.md" in capsys.readouterr().out
+    )
     assert results.main(["--check", "--root", str(small_course)]) == 0
 
 
@@ -107,7 +137,10 @@ def test_a_number_that_is_gone_is_named(small_course, capsys):
     change_output(small_course, "CNNModel", "TheModel")
     assert results.main(["--root", str(small_course)]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: 03_computer_vision.ipynb, output of") and "CNNModel" in error
+    assert (
+        error.startswith("error: 03_computer_vision.ipynb, output of")
+        and "CNNModel" in error
+    )
     assert (small_course / "README.md").read_bytes() == before
 
 
@@ -119,10 +152,17 @@ def test_readme_without_a_place_for_the_table(small_course, capsys):
 
 def test_a_forks_address_reaches_table_and_citation(small_course):
     project = small_course / "pyproject.toml"
-    project.write_text(project.read_text(encoding="utf-8").replace("your_account", "somebody"), encoding="utf-8")
+    project.write_text(
+        project.read_text(encoding="utf-8").replace("your_account", "somebody"),
+        encoding="utf-8",
+    )
     results.update(small_course)
-    assert "colab.research.google.com/github/somebody/" in (small_course / "README.md").read_text(encoding="utf-8")
-    assert "github.com/somebody/" in (small_course / "CITATION.cff").read_text(encoding="utf-8")
+    assert "colab.research.google.com/github/somebody/" in (
+        small_course / "README.md"
+    ).read_text(encoding="utf-8")
+    assert "github.com/somebody/" in (small_course / "CITATION.cff").read_text(
+        encoding="utf-8"
+    )
 
 
 REPORT = """<testsuites><testsuite time="700.5">
@@ -137,19 +177,31 @@ def test_times_of_notebooks_and_test_files(tmp_path, capsys):
     (tmp_path / "report.xml").write_text(REPORT)
     assert results.main(["--times", str(tmp_path / "report.xml")]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    assert lines[:2] == ["01_workflow.ipynb 130.2 s ABOVE 120 s", "tests/test_app.py 3.5 s"]
+    assert lines[:2] == [
+        "01_workflow.ipynb 130.2 s ABOVE 120 s",
+        "tests/test_app.py 3.5 s",
+    ]
     assert lines[2] == "the whole, from begin to end 700.5 s within 720 s"
 
 
 @pytest.mark.parametrize(
-    "content", [None, "", "no XML", "<testsuites/>", '<a><testsuite><testcase name="x"/></testsuite></a>']
+    "content",
+    [
+        None,
+        "",
+        "no XML",
+        "<testsuites/>",
+        '<a><testsuite><testcase name="x"/></testsuite></a>',
+    ],
 )
 def test_a_bad_report_gives_one_line(tmp_path, capsys, content):
     if content is not None:
         (tmp_path / "report.xml").write_text(content)
     assert results.main(["--times", str(tmp_path / "report.xml")]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: ") and "report.xml" in error and error.count("\n") == 1
+    assert (
+        error.startswith("error: ") and "report.xml" in error and error.count("\n") == 1
+    )
 
 
 # ---- INSTRUCTORS.md
@@ -160,7 +212,9 @@ def test_the_instructors_page_names_what_the_notebook_has(root, path):
     page = (root / "INSTRUCTORS.md").read_text(encoding="utf-8")
     parts = re.split(r"^## (?=\d\d · )", page, flags=re.MULTILINE)
     (plan,) = (part for part in parts if part.startswith(path.stem[:2]))
-    text = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+    text = "\n".join(
+        cell.source for cell in read(path).cells if cell.cell_type == "markdown"
+    )
     assert plan.splitlines()[0] == re.match(r"# (.+)", text)[1]
     sections = re.findall(r"^## (\d+ · .+)$", text, re.MULTILINE)
     tasks = [f"{number} · {title}" for number, title, _ in HEADING.findall(text)]
@@ -175,41 +229,41 @@ def test_the_instructors_page_names_what_the_notebook_has(root, path):
 # ---- README's commands, word for word
 
 
-def readme_commands(root):
-    return re.findall(r"^```\n(.+?)\n```$", (root / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
-
-
 def test_every_command_of_the_readme_is_run_by_a_test(root):
     commands = readme_commands(root)
-    assert len(commands) == len(COMMANDS) == (root / "README.md").read_text(encoding="utf-8").count("\n```\n") // 2
+    blocks = (root / "README.md").read_text(encoding="utf-8").count("\n```\n") // 2
+    assert len(commands) == len(COMMANDS) == blocks
     for command in commands:
-        assert sum(command.startswith(begin) for begin in COMMANDS) == 1, f"write a test for: {command}"
+        assert sum(command.startswith(begin) for begin in COMMANDS) == 1, (
+            f"write a test for: {command}"
+        )
 
 
 def words_of(root, begin):
-    """Return the README's command that begins so, as words for subprocess, run by this Python."""
-    (command,) = (command for command in readme_commands(root) if command.startswith(begin))
+    """Return the README's command that begins so, as words for this Python."""
+    (command,) = (
+        command for command in readme_commands(root) if command.startswith(begin)
+    )
     first, *words = shlex.split(command)
-    return [sys.executable, *(["-m", "torch.distributed.run"] if first == "torchrun" else []), *words]
-
-
-def finds(folder):
-    """Return an environment in which Python finds modules in ``folder`` as well."""
-    return os.environ | {"PYTHONPATH": os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), str(folder)])}
+    return [
+        sys.executable,
+        *(["-m", "torch.distributed.run"] if first == "torchrun" else []),
+        *words,
+    ]
 
 
 def run(command, folder, packages):
-    keywords = {"capture_output": True, "text": True, "encoding": "utf-8", "timeout": 300}
+    keywords = {"capture_output": True, "encoding": "utf-8", "timeout": 300}
     done = subprocess.run(command, cwd=folder, env=finds(packages), **keywords)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def run_here(command, folder):
-    """Run ``python -m going_modular ...`` in this process, which need not import all anew; return what it prints."""
+    """Run ``python -m going_modular ...``, in this process; return what it prints."""
     assert command[1:3] == ["-m", "going_modular"]
     with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()) as printed:
-        assert command_line(command[3:]) == 0
+        assert main(command[3:]) == 0
     return printed.getvalue()
 
 
@@ -238,42 +292,36 @@ def test_train_as_the_readme_says(trained):
 
 def test_predict_as_the_readme_says(root, trained):
     printed = run_here(words_of(root, "python -m going_modular predict"), trained)
-    assert "horse_004.png" in printed and {"cat", "dog", "horse"} <= set(re.findall(r"\w+", printed))
+    assert "horse_004.png" in printed and {"cat", "dog", "horse"} <= set(
+        re.findall(r"\w+", printed)
+    )
 
 
 def test_export_as_the_readme_says(root, trained):
-    assert "model.onnx" in run_here(words_of(root, "python -m going_modular export"), trained)
+    assert "model.onnx" in run_here(
+        words_of(root, "python -m going_modular export"), trained
+    )
     assert (trained / "runs" / "first" / "model.onnx").stat().st_size > 10_000
 
 
 def test_serve_as_the_readme_says(root, trained):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = finds(root) | {"GRADIO_SERVER_PORT": str(port), "GRADIO_ANALYTICS_ENABLED": "False"}
-    with open(trained / "log", "wb") as log:
-        command = words_of(root, "python -m going_modular serve")
-        server = subprocess.Popen(command, cwd=trained, env=environment, stdout=log, stderr=log)
+    port, picture = free_port(), "data/cat_dog_horse/test/horse/horse_004.png"
+    settings = {"GRADIO_SERVER_PORT": str(port), "GRADIO_ANALYTICS_ENABLED": "False"}
+    command = words_of(root, "python -m going_modular serve")
+    server = subprocess.Popen(command, cwd=trained, env=finds(root) | settings)
     try:
-        for _ in range(240):
-            try:
-                httpx.get(f"http://127.0.0.1:{port}/config", timeout=10, trust_env=False).raise_for_status()
-                break
-            except httpx.HTTPError:
-                assert server.poll() is None, (trained / "log").read_text()
-                time.sleep(0.5)
-        picture = trained / "data" / "cat_dog_horse" / "test" / "horse" / "horse_004.png"
-        answer = Client(f"http://127.0.0.1:{port}", verbose=False).predict(handle_file(picture), api_name="/predict")
-        bars = {item["label"]: item["confidence"] for item in answer["confidences"]}
-        wanted = dict(Predictor.load(trained / "runs" / "first")(picture))
-        assert bars == pytest.approx(wanted, abs=1e-5)
+        found = ask_page(server, port, trained / picture)
     finally:
         server.terminate()
         server.wait(timeout=30)
+    wanted = Predictor.load(trained / "runs" / "first")(trained / picture)
+    assert found == pytest.approx(dict(wanted), abs=1e-5)
 
 
 def test_profile_as_the_readme_says(root, clone):
-    assert "pictures a second" in run_here(words_of(root, "python -m going_modular profile"), clone)
+    assert "pictures a second" in run_here(
+        words_of(root, "python -m going_modular profile"), clone
+    )
 
 
 def test_two_processes_as_the_readme_says(root, trained):
@@ -282,16 +330,27 @@ def test_two_processes_as_the_readme_says(root, trained):
 
 
 def test_the_library_in_another_project(root, tmp_path):
-    """Built from a copy, since a build leaves files beside the sources; what it needs is installed here already."""
+    """Built from a copy, since a build leaves files beside the sources."""
     source, target, empty = tmp_path / "source", tmp_path / "target", tmp_path / "empty"
-    shutil.copytree(root / "going_modular", source / "going_modular", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        root / "going_modular",
+        source / "going_modular",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(root / name, source)
     empty.mkdir()
-    offline = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--target", str(target)]
-    subprocess.run([*words_of(root, "python -m pip install ."), *offline], cwd=source, check=True, timeout=300)
+    offline = "--no-deps --no-build-isolation --no-index --quiet --target"
+    command = [*words_of(root, "python -m pip install ."), *offline.split()]
+    subprocess.run([*command, str(target)], cwd=source, check=True, timeout=300)
     code = "import going_modular, going_modular.engine; print(going_modular.__file__)"
     assert str(target) in run([sys.executable, "-c", code], empty, target)
+    code = (
+        "from importlib.metadata import entry_points as found; "
+        "found(group='console_scripts')['going-modular'].load()(['--version'])"
+    )
+    version = run([sys.executable, "-c", code], empty, target)
+    assert version == f"going-modular {going_modular.__version__}\n"
     assert {path.name for path in (target / "going_modular").glob("*.py")} == {
         path.name for path in (root / "going_modular").glob("*.py")
     }

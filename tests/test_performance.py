@@ -1,10 +1,14 @@
-"""Lesson 10: measuring, profiling and counting."""
+"""Lesson 10: measuring, profiling, counting, and faster ways to learn."""
 
 import copy
 import itertools
 import json
+import re
+import subprocess
+import sys
 import time
 import warnings
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import pytest
@@ -14,23 +18,22 @@ from torch.nn import functional as F
 from torch.profiler import record_function
 
 from going_modular.engine import train, train_step, update_weights
-from going_modular.model_builder import CNNModel, TinyVGG
-from going_modular.performance import (
+from going_modular.measure import (
     Timing,
-    Updater,
     benchmark,
-    compile_model,
     count_flops,
+    list_costs,
     matmul_rate,
     profile_model,
     quartiles,
-    read_spans,
     speedup,
     synchronize,
     vital_signs,
 )
-from going_modular.plots import plot_spans
+from going_modular.model_builder import CNNModel, TinyVGG
+from going_modular.updates import Updater, compile_model
 from going_modular.vit import ViT, ViTConfig
+from illustrations.timeline import plot_spans, read_spans
 from tests.benchmarks import precision
 
 CPU = torch.device("cpu")
@@ -51,19 +54,32 @@ def test_benchmark_counts_calls_and_finds_the_faster():
         calls[name] += 1
         time.sleep(seconds)
 
-    functions = {"slow": lambda: function("slow", 0.03), "fast": lambda: function("fast", 0.003)}
+    functions = {
+        "slow": lambda: function("slow", 0.03),
+        "fast": lambda: function("fast", 0.003),
+    }
     timings = benchmark(functions, repeats=4, warmup=3, device=CPU)
     assert calls == {"slow": 7, "fast": 7} and list(timings) == ["slow", "fast"]
-    assert timings["slow"].median >= 0.03 and timings["slow"].median > 2 * timings["fast"].median
+    assert (
+        timings["slow"].median >= 0.03
+        and timings["slow"].median > 2 * timings["fast"].median
+    )
     for timing in timings.values():
         assert timing.low <= timing.median <= timing.high and len(timing.rounds) == 4
 
 
 def test_benchmark_changes_the_order_and_leaves_the_seeds_alone():
     order, state = [], torch.get_rng_state()
-    benchmark({name: lambda name=name: order.append(name) for name in "abc"}, repeats=20, warmup=0, device=CPU)
+    benchmark(
+        {name: lambda name=name: order.append(name) for name in "abc"},
+        repeats=20,
+        warmup=0,
+        device=CPU,
+    )
     rounds = [tuple(order[k : k + 3]) for k in range(0, 60, 3)]
-    assert all(sorted(one) == ["a", "b", "c"] for one in rounds) and len(set(rounds)) > 2
+    assert (
+        all(sorted(one) == ["a", "b", "c"] for one in rounds) and len(set(rounds)) > 2
+    )
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -90,12 +106,67 @@ def test_profile_finds_the_expensive_operation_quietly(capfd, tmp_path):
     matrix, vector = torch.rand(300, 300), torch.rand(300)
     trace = tmp_path / "new" / "trace.json"
     rows = profile_model(lambda: (matrix @ matrix) + vector, steps=4, trace=trace)
-    assert rows[0]["operation"] == "aten::mm" and rows[0]["calls"] == 1 and rows[0]["ms"] > 0
-    assert [row["ms"] for row in rows] == sorted((row["ms"] for row in rows), reverse=True)
+    assert (
+        rows[0]["operation"] == "aten::mm"
+        and rows[0]["calls"] == 1
+        and rows[0]["ms"] > 0
+    )
+    assert [row["ms"] for row in rows] == sorted(
+        (row["ms"] for row in rows), reverse=True
+    )
     assert sum(row["share"] for row in rows) == pytest.approx(1)
     names = {event["name"] for event in json.loads(trace.read_text())["traceEvents"]}
     assert {"aten::mm", "aten::add"} <= names
     assert capfd.readouterr() == ("", "")
+
+
+def test_profile_lists_named_blocks_and_may_have_nothing_to_list():
+    def step():
+        with record_function('mine: a "b"'):
+            torch.rand(50, 50) @ torch.rand(50, 50)
+
+    names = {row["operation"] for row in profile_model(step, steps=2)}
+    assert {'mine: a "b"', "aten::mm"} <= names
+    assert profile_model(int) == []
+
+
+def average_of(key, cpu, gpu, kind="CPU"):
+    """Return what the profiler says of an operation: microseconds of four calls."""
+    return SimpleNamespace(
+        key=key,
+        is_user_annotation=key == "mine",
+        self_cpu_time_total=cpu,
+        self_device_time_total=gpu,
+        count=4,
+        device_type=SimpleNamespace(name=kind),
+    )
+
+
+def test_costs_of_a_gpu_are_those_of_operations_alone():
+    averages = [
+        average_of("aten::mm", 10, 300),
+        average_of("cudaLaunchKernel", 50, 0),
+        average_of("cudaDeviceSynchronize", 900, 0),
+        average_of("Activity Buffer Request", 500, 700),
+        average_of("mine", 5, 0),
+        average_of("mine", 0, 100, "CUDA"),
+        average_of("sgemm", 0, 300, "CUDA"),
+        average_of("MyFunction", 3, 100),
+    ]
+    kinds = {
+        "aten::mm": "cpu_op",
+        "MyFunction": "cpu_op",
+        "mine": "user_annotation",
+        "cudaLaunchKernel": "cuda_runtime",
+        "cudaDeviceSynchronize": "cuda_runtime",
+        "Activity Buffer Request": "overhead",
+        "sgemm": "kernel",
+    }
+    events = [{"name": name, "cat": kind} for name, kind in kinds.items()]
+    events.append({"name": "process_name", "ph": "M"})
+    found = [tuple(row.values()) for row in list_costs(averages, events, 2)]
+    wanted = [("aten::mm", 2, 0.15, 0.75), ("MyFunction", 2, 0.05, 0.25)]
+    assert found == [*wanted, ("mine", 2, 0, 0)]
 
 
 def test_profile_refuses_no_steps():
@@ -109,7 +180,9 @@ def test_profile_refuses_no_steps():
 def test_flops_of_a_linear_layer_and_a_convolution():
     assert count_flops(nn.Linear(30, 20), torch.rand(5, 30)) == 2 * 5 * 30 * 20
     convolution = nn.Conv2d(3, 8, kernel_size=5, padding=2, stride=2)
-    assert count_flops(convolution, torch.rand(4, 3, 16, 16)) == 2 * 4 * 8 * 8 * 8 * 3 * 25
+    assert (
+        count_flops(convolution, torch.rand(4, 3, 16, 16)) == 2 * 4 * 8 * 8 * 8 * 3 * 25
+    )
 
 
 def test_flops_of_attention_are_counted_on_the_cpu_too():
@@ -117,14 +190,26 @@ def test_flops_of_attention_are_counted_on_the_cpu_too():
         def forward(self, x):
             return F.scaled_dot_product_attention(x, x, x)
 
-    assert count_flops(Attention(), torch.rand(2, 3, 10, 8)) == 2 * (2 * 2 * 3 * 10 * 10 * 8)
+    assert count_flops(Attention(), torch.rand(2, 3, 10, 8)) == 2 * (
+        2 * 2 * 3 * 10 * 10 * 8
+    )
 
 
 def test_flops_of_a_vit_by_hand_and_its_mode_is_kept():
-    config = ViTConfig(image_size=12, patch_size=4, num_classes=5, embed_dim=16, depth=1, num_heads=2, mlp_dim=24)
+    config = ViTConfig(
+        image_size=12,
+        patch_size=4,
+        num_classes=5,
+        embed_dim=16,
+        depth=1,
+        num_heads=2,
+        mlp_dim=24,
+    )
     model, N, D, M = ViT(config).train(), 10, 16, 24
     first = 2 * 9 * (3 * 16) * D  # the patches' projection
-    attention = 2 * N * D * 3 * D + 2 * 2 * N * D + 2 * D * D  # the last block has only the class token's outputs
+    attention = (
+        2 * N * D * 3 * D + 2 * 2 * N * D + 2 * D * D
+    )  # the last block has only the class token's outputs
     by_hand = 3 * (first + attention + 2 * 2 * D * M + 2 * D * 5)
     assert count_flops(model, torch.rand(3, 3, 12, 12)) == by_hand
     assert model.training
@@ -132,7 +217,9 @@ def test_flops_of_a_vit_by_hand_and_its_mode_is_kept():
 
 def test_flops_grow_with_the_batch():
     model = CNNModel()
-    assert count_flops(model, torch.rand(6, 1, 28, 28)) == 3 * count_flops(model, torch.rand(2, 1, 28, 28))
+    assert count_flops(model, torch.rand(6, 1, 28, 28)) == 3 * count_flops(
+        model, torch.rand(2, 1, 28, 28)
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -170,15 +257,26 @@ def test_vital_signs_by_hand_and_nothing_is_changed():
     assert [row["layer"] for row in rows] == ["0", "2"] and not model.training
     gradient = torch.autograd.grad(loss_fn(model(X), y), model[0].weight)[0]
     assert rows[0]["gradient"] == pytest.approx(gradient.norm().item())
-    assert rows[0]["step"] == pytest.approx((0.1 * gradient.norm() / model[0].weight.norm()).item(), rel=1e-4)
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert rows[0]["step"] == pytest.approx(
+        (0.1 * gradient.norm() / model[0].weight.norm()).item(), rel=1e-4
+    )
+    assert all(
+        torch.equal(value, before[name]) for name, value in model.state_dict().items()
+    )
     assert not optimizer.state and all(p.grad is None for p in model.parameters())
 
 
 def test_vital_signs_of_a_model_that_the_optimizer_does_not_know():
     model, other = nn.Linear(4, 3), nn.Linear(4, 3)
     optimizer = torch.optim.AdamW(other.parameters(), lr=0.1)
-    (row,) = vital_signs(model, torch.randn(6, 4), torch.randint(3, (6,)), nn.CrossEntropyLoss(), optimizer, CPU)
+    (row,) = vital_signs(
+        model,
+        torch.randn(6, 4),
+        torch.randint(3, (6,)),
+        nn.CrossEntropyLoss(),
+        optimizer,
+        CPU,
+    )
     assert row["gradient"] > 0 and row["step"] == 0
 
 
@@ -189,13 +287,21 @@ def make(batch_norm=False, seed=0):
     """Return a small network for (B, 3, 8, 8), its optimizer, and its loss."""
     torch.manual_seed(seed)
     norm = [nn.BatchNorm2d(4)] if batch_norm else []
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), *norm, nn.Tanh(), nn.Flatten(), nn.Linear(144, 5))
-    return model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), nn.CrossEntropyLoss()
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), *norm, nn.Tanh(), nn.Flatten(), nn.Linear(144, 5)
+    )
+    return (
+        model,
+        torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9),
+        nn.CrossEntropyLoss(),
+    )
 
 
 def batch(size, seed=1):
     draw = torch.Generator().manual_seed(seed)
-    return torch.randn(size, 3, 8, 8, generator=draw), torch.randint(5, (size,), generator=draw)
+    return torch.randn(size, 3, 8, 8, generator=draw), torch.randint(
+        5, (size,), generator=draw
+    )
 
 
 def gradients(update, X, y, max_norm=None):
@@ -205,12 +311,18 @@ def gradients(update, X, y, max_norm=None):
 
 
 def test_an_updater_without_extras_is_the_engines_update():
-    for first, second in zip(gradients(Updater(), *batch(32)), gradients(update_weights, *batch(32)), strict=True):
+    for first, second in zip(
+        gradients(Updater(), *batch(32)),
+        gradients(update_weights, *batch(32)),
+        strict=True,
+    ):
         torch.testing.assert_close(first, second, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("max_norm", [None, 0.1])
-@pytest.mark.parametrize(("size", "parts"), [(128, 4), (100, 4), (10, 4), (7, 3), (2, 4), (128, 128)])
+@pytest.mark.parametrize(
+    ("size", "parts"), [(128, 4), (100, 4), (10, 4), (7, 3), (2, 4), (128, 128)]
+)
 def test_parts_give_the_gradients_of_the_whole_batch(size, parts, max_norm):
     whole = gradients(update_weights, *batch(size), max_norm)
     found = gradients(Updater(accumulate=parts), *batch(size), max_norm)
@@ -225,7 +337,15 @@ def test_parts_let_the_engine_learn_the_same_with_an_incomplete_last_batch():
     for parts in (1, 4):
         model, optimizer, loss_fn = make()
         losses[parts] = [
-            train_step(model, batches, loss_fn, optimizer, "cpu", update=Updater(accumulate=parts)) for _ in range(3)
+            train_step(
+                model,
+                batches,
+                loss_fn,
+                optimizer,
+                "cpu",
+                update=Updater(accumulate=parts),
+            )
+            for _ in range(3)
         ]
     torch.testing.assert_close(losses[4], losses[1], rtol=0, atol=1e-6)
 
@@ -259,12 +379,23 @@ def test_the_scaler_skips_an_overflow_and_recovers():
     updater.scaler.update(2.0**32)
     before = copy.deepcopy(model.state_dict())
     with warnings.catch_warnings(action="error"):
-        train_step(model, [batch(64)], loss_fn, optimizer, "cpu", scheduler=scheduler, update=updater)
+        train_step(
+            model,
+            [batch(64)],
+            loss_fn,
+            optimizer,
+            "cpu",
+            scheduler=scheduler,
+            update=updater,
+        )
         assert updater.scaler.get_scale() == 2.0**31
         for name, value in model.state_dict().items():
             torch.testing.assert_close(value, before[name], rtol=0, atol=0)
         options = {"scheduler": scheduler, "update": updater, "max_norm": 1.0}
-        losses = [train_step(model, [batch(64)], loss_fn, optimizer, "cpu", **options)[0] for _ in range(40)]
+        losses = [
+            train_step(model, [batch(64)], loss_fn, optimizer, "cpu", **options)[0]
+            for _ in range(40)
+        ]
     assert updater.scaler.get_scale() <= 2.0**24
     assert losses[0] == losses[1] and losses[-1] < 0.7 * losses[0]
 
@@ -276,7 +407,14 @@ def test_a_training_that_broke_puts_the_scaler_back_too():
     state = copy.deepcopy(updater.state_dict())
     X, y = batch(8)
     with pytest.raises(FloatingPointError):
-        train_step(model, [(X, y), (X * float("nan"), y)], loss_fn, optimizer, "cpu", update=updater)
+        train_step(
+            model,
+            [(X, y), (X * float("nan"), y)],
+            loss_fn,
+            optimizer,
+            "cpu",
+            update=updater,
+        )
     assert updater.state_dict() == state
 
 
@@ -289,7 +427,8 @@ def test_labels_outside_the_classes_are_named_in_any_part():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), [(("fp8",), "unknown precision 'fp8'"), (("fp32", 0), "accumulate is 0")]
+    ("arguments", "message"),
+    [(("fp8",), "unknown precision 'fp8'"), (("fp32", 0), "accumulate is 0")],
 )
 def test_what_an_updater_cannot_do_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
@@ -299,10 +438,22 @@ def test_what_an_updater_cannot_do_is_refused(arguments, message):
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_the_engine_trains_with_an_updater(precision):
     torch.manual_seed(0)
-    model, X, y = TinyVGG(1, 4, 2, image_size=28), torch.rand(64, 1, 28, 28), torch.arange(64) % 2
-    batches = [(X[k : k + 20] * (1 + y[k : k + 20, None, None, None]), y[k : k + 20]) for k in range(0, 64, 20)]
-    optimizer, update = torch.optim.AdamW(model.parameters(), lr=1e-2), Updater(precision, accumulate=3)
-    results = train(model, batches, batches, optimizer, nn.CrossEntropyLoss(), 8, CPU, update=update)
+    model, X, y = (
+        TinyVGG(1, 4, 2, image_size=28),
+        torch.rand(64, 1, 28, 28),
+        torch.arange(64) % 2,
+    )
+    batches = [
+        (X[k : k + 20] * (1 + y[k : k + 20, None, None, None]), y[k : k + 20])
+        for k in range(0, 64, 20)
+    ]
+    optimizer, update = (
+        torch.optim.AdamW(model.parameters(), lr=1e-2),
+        Updater(precision, accumulate=3),
+    )
+    results = train(
+        model, batches, batches, optimizer, nn.CrossEntropyLoss(), 8, CPU, update=update
+    )
     assert results["train_loss"][-1] < 0.7 * results["train_loss"][0]
     assert all(p.dtype == torch.float32 for p in model.parameters())
 
@@ -316,9 +467,63 @@ def test_compile_model_says_where_it_cannot(monkeypatch):
         compile_model(nn.Linear(2, 2), CPU)
 
 
+def test_whatever_stands_in_for_the_model_is_called():
+    class Wrapped(nn.Module):
+        """As torch.compile's: with a length only if the model has one."""
+
+        def __init__(self, model):
+            super().__init__()
+            self.model, self.calls = model, 0
+
+        def __len__(self):
+            raise TypeError("no len()")
+
+        def forward(self, X):
+            self.calls += 1
+            return self.model(X)
+
+    model, optimizer, loss_fn = make()
+    forward = Wrapped(model)
+    Updater(accumulate=3, forward=forward)(model, *batch(9), loss_fn, optimizer, "cpu")
+    assert forward.calls == 3
+
+
+# The benchmarks
+
+
+def printed_by(root, script):
+    """Return what a script of tests/benchmarks prints, in a fresh process."""
+    path = root / "tests" / "benchmarks" / script
+    command = [sys.executable, str(path)]
+    return subprocess.run(command, check=True, text=True, capture_output=True).stdout
+
+
+def test_an_epoch_and_a_prediction_pass_through_few_functions(root):
+    lines = printed_by(root, "functions.py").splitlines()
+    totals = {"epoch": 0, "prediction": 0}
+    for line in lines:
+        if match := re.match(r"(\w+): (\d+) functions in \d+ modules", line):
+            name, told = match[1], int(match[2])
+            totals[name] = told
+    listed = sum(line.count(", ") + 1 for line in lines if line.startswith("    "))
+    assert listed == sum(totals.values())
+    assert 10 < totals["epoch"] <= 55 and 5 < totals["prediction"] <= 20
+
+
+def test_the_help_takes_less_than_half_a_second(root):
+    assert 0 < float(printed_by(root, "help.py")) < 0.5
+
+
 def test_the_table_for_gpus_can_be_made_on_a_cpu(capsys):
     table = precision.main(["--tiny"])
-    assert {"float32", "bfloat16 autocast", "+ fused AdamW", "+ 4 times the batch"} <= table.keys()
+    assert {
+        "float32",
+        "bfloat16 autocast",
+        "+ fused AdamW",
+        "+ 4 times the batch",
+    } <= table.keys()
     printed = capsys.readouterr().out
     assert printed.count("| float32 |") == 1 and "TFLOP/s" in printed
-    assert all(timing.median > 0 for timings in table.values() for timing in timings.values())
+    assert all(
+        timing.median > 0 for timings in table.values() for timing in timings.values()
+    )

@@ -1,346 +1,456 @@
-"""Runs recorded by three trackers and read back, and what goes wrong on the way."""
+"""Runs in folders, recorded by three trackers, and what goes wrong on the way."""
 
 import contextlib
 import dataclasses
 import json
 import math
 import os
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from going_modular import tracking
-from going_modular.tracking import (
-    ExperimentConfig,
-    Tracker,
-    new_run_folder,
-    read_log,
-    read_mlflow,
-    read_run,
-    read_runs,
-    read_tensorboard,
-    read_wandb,
-    run_experiment,
-    setup_experiment,
-)
+from going_modular import trackers
+from going_modular.__main__ import main
+from going_modular.config import Config
+from going_modular.experiment import run, setup
+from going_modular.runs import best_row, new_run_folder, read_run, read_runs
+from going_modular.trackers import TRACKERS, Tracker, mlflow_client
+from tests.folders import finds, free_port, rows_of, train_arguments, write_pictures
 
-READERS = {"tensorboard": read_tensorboard, "wandb": read_wandb, "mlflow": read_mlflow, "none": read_log}
-SIZES = {"num_classes": 3, "image_size": 8, "hidden_units": 4, "train_size": 20, "batch_size": 8}
+KINDS = [kind for kind in TRACKERS if kind != "none"]
+SIZES = {"model": "mlp", "channels": 1, "image_size": 8, "hidden_units": 4}
 METRICS = ["train_loss", "train_acc", "valid_loss", "valid_acc", "lr"]
 
 
 @pytest.fixture(scope="module")
-def batches():
+def loaders():
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(20, 1, 8, 8, generator=generator)
     labels = torch.randint(3, (20,), generator=generator)
-    return list(zip(images.split(8), labels.split(8), strict=True))
+    batches = list(zip(images.split(8), labels.split(8), strict=True))
+    return batches, batches, ["a", "b", "c"]
 
 
 @pytest.fixture(scope="module")
 def log_dir(tmp_path_factory):
-    """A folder of runs that several tests share, for MLflow takes seconds to make its data base."""
+    """A folder of runs for several tests: MLflow takes seconds to make its database."""
     return tmp_path_factory.mktemp("runs")
 
 
-def config(log_dir, **settings):
-    return ExperimentConfig(**SIZES | {"log_dir": str(log_dir)} | settings)
+def experiment(loaders, **settings):
+    settings = SIZES | {"epochs": 3, "batch_size": 8} | settings
+    return setup(Config(**settings), "cpu", loaders=loaders)
 
 
-def assert_same(run, rows):
-    """Assert that a Run holds the rows of ``run_experiment``, to the precision of float32."""
-    for name in METRICS[:-1]:
-        steps, values = zip(*run.metrics[name], strict=True)
-        assert steps == tuple(row["epoch"] for row in rows)
-        assert values == pytest.approx([row[name] for row in rows], rel=1e-6)
-    assert set(run.metrics) == set(METRICS)
-    assert run.final == pytest.approx({name: run.metrics[name][-1][1] for name in METRICS}, rel=1e-6)
+def tracked(made, folder, **options):
+    """Train with the tracker of the config; return the rows."""
+    kind = made.config.tracker
+    with Tracker(kind, folder, made.config, **options) as tracker:
+        return list(run(made, folder, observers=[tracker]))
 
 
-@pytest.mark.parametrize("kind", READERS)
-def test_a_run_reads_back_as_it_was_logged(kind, log_dir, batches):
-    experiment = setup_experiment(config(log_dir, name=f"whole-{kind}", tracker=kind), torch.device("cpu"))
-    figure = plt.figure()
-    experiment.tracker.log_figure("nothing", figure, 0)
-    plt.close(figure)
-    rows = list(run_experiment(experiment, batches, batches))
-    run = READERS[kind](experiment.tracker.folder)
-    assert_same(run, rows)
-    assert run == read_run(experiment.tracker.folder)
-    assert_same(read_log(experiment.tracker.folder), rows)  # and that with every tracker
-    assert run.name == f"whole-{kind}"
-    assert run.config == dataclasses.asdict(experiment.tracker.config)
+# ---- What each of them recorded, as {name: [(step, value), ...]}
 
 
-def test_the_tracker_changes_no_number(log_dir, batches):
+def read_tensorboard(folder):
+    found = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    return {
+        tag: [(event.step, event.value) for event in found.Scalars(tag)]
+        for tag in found.Tags()["scalars"]
+    }
+
+
+def latest_in_mlflow(folder):
+    """Return MLflow's client and its latest run of a folder's name."""
+    client = mlflow_client(folder.parent)
+    (found,) = client.search_experiments(filter_string="name = 'course'")
+    named = f"attributes.run_name = '{folder.name}'"
+    return client, client.search_runs([found.experiment_id], named)[0]
+
+
+def read_mlflow(folder):
+    client, latest = latest_in_mlflow(folder)
+    recorded = {}
+    for name in latest.data.metrics:
+        for metric in client.get_metric_history(latest.info.run_id, name):
+            huge = abs(metric.value) >= sys.float_info.max  # so MLflow keeps infinity
+            value = math.copysign(math.inf, metric.value) if huge else metric.value
+            recorded.setdefault(name, []).append((metric.step, value))
+    return recorded
+
+
+def assert_in_wandbs_file(folder, recorded):
+    """Assert that W&B's file for ``wandb sync`` holds names and values, as JSON texts.
+
+    W&B's own process goes on writing for a moment.
+    """
+    (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    values = [value for pairs in recorded.values() for _, value in pairs]
+    texts = {*recorded, *map(json.dumps, values)}
+    end, missing = time.monotonic() + 5, texts
+    while missing and time.monotonic() < end:
+        content = path.read_bytes()
+        missing = [text for text in texts if text.encode() not in content]
+        time.sleep(0.02)
+    assert not missing, missing
+
+
+def assert_recorded(folder, kind, wanted, *, is_finished=True):
+    """Assert what a tracker recorded of a run.
+
+    Args:
+        wanted: {name: [(step, value), ...]}, compared as float32.
+        is_finished: the last values stand there as the final ones, too.
+    """
+    if kind == "wandb":
+        assert_in_wandbs_file(folder, wanted)
+        return
+    if kind == "tensorboard" and is_finished:
+        final = {f"final/{name}": [(0, wanted[name][-1][1])] for name in wanted}
+        wanted = wanted | final
+    found = read_mlflow(folder) if kind == "mlflow" else read_tensorboard(folder)
+    assert found.keys() == wanted.keys()
+    for name, pairs in wanted.items():
+        steps, values = zip(*pairs, strict=True)
+        assert [step for step, _ in found[name]] == list(steps)
+        close = pytest.approx(values, rel=1e-6, nan_ok=True)
+        assert tuple(value for _, value in found[name]) == close
+
+
+def recorded_of(rows):
+    """Return what these rows of a training are when they are recorded."""
+    return {name: [(row["epoch"], row[name]) for row in rows] for name in METRICS}
+
+
+@pytest.mark.parametrize("kind", TRACKERS)
+def test_a_run_reads_back_as_it_was_recorded(kind, log_dir, loaders):
+    folder = new_run_folder(log_dir, f"whole-{kind}")
+    made = experiment(loaders, tracker=kind)
+    rows = tracked(made, folder)
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert read_run(folder) == (f"whole-{kind}", made.config, rows)
+    if kind == "none":
+        assert len(list(folder.iterdir())) == 4
+        return
+    assert_recorded(folder, kind, recorded_of(rows))
+    if kind == "mlflow":  # it keeps the last values by itself
+        _, latest = latest_in_mlflow(folder)
+        last = {name: rows[-1][name] for name in METRICS}
+        assert latest.data.metrics == pytest.approx(last)
+
+
+def test_the_tracker_changes_no_number(tmp_path, loaders):
     results = []
     for kind in ("tensorboard", "none"):
         torch.rand(3)  # another state of the generators
-        experiment = setup_experiment(config(log_dir, tracker=kind), torch.device("cpu"))
-        results.append(list(run_experiment(experiment, batches, batches)))
+        made = experiment(loaders, tracker=kind)
+        results.append(tracked(made, tmp_path / kind))
     assert results[0] == results[1]
 
 
-def test_hyperparameters_stand_beside_their_final_metrics(log_dir, batches):
+def test_hyperparameters_stand_beside_their_final_metrics(tmp_path, loaders):
     from tensorboard.plugins.hparams import plugin_data_pb2
 
-    experiment = setup_experiment(config(log_dir, name="hparams", lr=0.02), torch.device("cpu"))
-    *_, row = run_experiment(experiment, batches, batches)
-    events = tracking.EventAccumulator(str(experiment.tracker.folder)).Reload()
-    content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
-    values = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
-    assert values["lr"].number_value == 0.02 and values["backbone"].string_value == "mlp"
-    content = events.summary_metadata["_hparams_/experiment"].plugin_data.content
-    named = plugin_data_pb2.HParamsPluginData.FromString(content).experiment.metric_infos
+    made = experiment(loaders, lr=0.02, tracker="tensorboard")
+    tracked(made, tmp_path)
+    events = EventAccumulator(str(tmp_path)).Reload()
+
+    def summary(name):
+        content = events.summary_metadata[f"_hparams_/{name}"].plugin_data.content
+        return plugin_data_pb2.HParamsPluginData.FromString(content)
+
+    values = summary("session_start_info").session_start_info.hparams
+    assert values["lr"].number_value == 0.02 and values["model"].string_value == "mlp"
+    named = summary("experiment").experiment.metric_infos
     assert {info.name.tag for info in named} == {f"final/{name}" for name in METRICS}
-    assert events.Scalars("final/valid_acc")[0].value == pytest.approx(row["valid_acc"])
 
 
-BAD_CONFIGS = {
-    "backbone": ({"backbone": "resnet"}, r"unknown backbone 'resnet': choose one of .*mlp.*effnet_lite0"),
-    "scheduler": ({"scheduler": "linear"}, r"unknown scheduler 'linear': choose one of constant, step, cosine"),
-    "tracker": ({"tracker": "excel"}, r"unknown tracker 'excel': choose one of tensorboard, wandb, mlflow, none"),
-    "upward": ({"name": "../outside"}, r"name is '\.\./outside': it becomes a folder"),
-    "empty name": ({"name": ""}, "name is ''"),
-    "absolute": ({"name": "/tmp/outside"}, "it becomes a folder"),
-    "address of none": ({"address": "http://127.0.0.1:1"}, "W&B and MLflow take an http address, others none"),
-    "address": ({"tracker": "mlflow", "address": "file:///etc"}, "address is 'file:///etc'"),
-    "NaN": ({"lr": math.nan}, "lr is nan: choose a number above 0"),
-    "zero": ({"lr": 0}, "lr is 0: choose a number above 0"),
-    "infinite": ({"lr": math.inf}, "lr is inf"),
-    "fraction": ({"epochs": 2.5}, "epochs is 2.5: choose a whole number above 0"),
-    "negative": ({"weight_decay": -0.1}, "weight_decay is -0.1: choose a number from 0"),
-    "text": ({"batch_size": "64"}, "batch_size is '64': choose a whole number"),
-    "switch": ({"hidden_units": True}, "hidden_units is True: choose a whole number"),
-}
+def test_mlflow_and_wandb_hold_the_config(log_dir, loaders):
+    config = experiment(loaders, lr=0.02).config
+    for kind in ("mlflow", "wandb"):
+        Tracker(kind, log_dir / f"config-{kind}", config).finish()
+    _, latest = latest_in_mlflow(log_dir / "config-mlflow")
+    assert latest.info.status == "FINISHED"
+    wanted = {name: str(value) for name, value in dataclasses.asdict(config).items()}
+    assert latest.data.params == wanted
+    folder = log_dir / "config-wandb"
+    assert_in_wandbs_file(folder, {"hidden_units": [(0, 4)], "lr": [(0, 0.02)]})
 
 
-@pytest.mark.parametrize("settings, message", BAD_CONFIGS.values(), ids=BAD_CONFIGS)
-def test_configs_that_cannot_be(settings, message):
+@pytest.mark.parametrize("kind", KINDS)
+def test_runs_that_are_open_at_once_are_kept_apart(kind, log_dir):
+    folders = [new_run_folder(log_dir, f"twin-{kind}") for _ in range(2)]
+    assert [folder.name for folder in folders] == [f"twin-{kind}", f"twin-{kind}-2"]
+    both = [Tracker(kind, folder, Config()) for folder in folders]
+    for number, tracker in enumerate(both):
+        tracker({"epoch": 1, "value": number + 0.123456789})
+    for number, (folder, tracker) in enumerate(zip(folders, both, strict=True)):
+        tracker.finish()
+        assert_recorded(folder, kind, {"value": [(1, number + 0.123456789)]})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nan_and_infinity_are_kept(kind, log_dir):
+    folder = log_dir / f"nan-{kind}"
+    values = list(enumerate((0.5, math.nan, math.inf, -math.inf), start=1))
+    with Tracker(kind, folder, Config()) as tracker:
+        for epoch, value in values:
+            tracker({"epoch": epoch, "precision": torch.tensor(value)})
+    assert_recorded(folder, kind, {"precision": values})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_figure_is_recorded(kind, log_dir):
+    folder = log_dir / f"figure-{kind}"
+    with Tracker(kind, folder, Config()) as tracker:
+        tracker.log_figure("curves", plt.figure(), 2)
+    plt.close("all")
+    if kind == "tensorboard":
+        (image,) = EventAccumulator(str(folder)).Reload().Images("curves")
+        assert image.step == 2 and image.encoded_image_string[1:4] == b"PNG"
+    elif kind == "mlflow":
+        client, latest = latest_in_mlflow(folder)
+        (artifact,) = client.list_artifacts(latest.info.run_id)
+        assert artifact.path == "curves_2.png" and artifact.file_size > 0
+    else:
+        assert list(folder.glob("wandb/*/files/media/images/curves*.png"))
+
+
+KILLED = """
+import sys, time
+from going_modular.config import Config
+from going_modular.trackers import Tracker
+
+tracker = Tracker(sys.argv[1], sys.argv[2], Config())
+for epoch in range(1, 4):
+    tracker({"epoch": epoch, "loss": 1 / epoch})
+time.sleep(3)  # W&B writes once a second
+print("recorded", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_killed_run_is_recorded_up_to_there(kind, log_dir, root):
+    folder = log_dir / f"killed-{kind}"
+    command = [sys.executable, "-c", KILLED, kind, str(folder)]
+    pipe = {"stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=finds(root), **pipe) as child:
+        assert child.stdout.readline() == "recorded\n"
+        child.kill()
+    wanted = {"loss": [(epoch, 1 / epoch) for epoch in (1, 2, 3)]}
+    assert_recorded(folder, kind, wanted, is_finished=False)
+
+
+def test_a_loop_left_early_finishes_its_run(tmp_path, loaders):
+    made = experiment(loaders, tracker="tensorboard")
+    with Tracker("tensorboard", tmp_path / "left", made.config) as tracker:
+        row = next(run(made, tmp_path / "left", observers=[tracker]))
+    assert_recorded(tmp_path / "left", "tensorboard", recorded_of([row]))
+    interrupted = Tracker("tensorboard", tmp_path / "interrupted", Config())
+    with pytest.raises(KeyboardInterrupt), interrupted as tracker:
+        tracker({"epoch": 1, "loss": 1})
+        raise KeyboardInterrupt
+    assert_recorded(interrupted.folder, "tensorboard", {"loss": [(1, 1.0)]})
+
+
+# ---- By the command
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("own")
+    return write_pictures(folder, ("night", "day"), {"train": 16, "valid": 6})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_that_goes_on_is_recorded_from_its_first_epoch(kind, data, log_dir):
+    folder = log_dir / f"resumed-{kind}"
+    config = Config(
+        data=str(data), image_size=16, hidden_units=4, epochs=3, tracker=kind
+    )
+    with Tracker(kind, folder, config) as tracker:
+        next(run(setup(config), folder, observers=[tracker]))
+    time.sleep(1)  # TensorBoard orders its files by the second
+    if kind == "wandb":  # which has a file for each part
+        (first,) = folder.glob("wandb/offline-run-*")
+        first.rename(folder / "first")
+    assert main(["train", "--out", str(folder), "--resume"]) == 0
+    rows = rows_of(folder)
+    assert len(rows) == 3 and read_run(folder).rows == rows
+    assert_recorded(folder, kind, recorded_of(rows))
+
+
+def test_without_a_tracker_nothing_is_recorded(data, tmp_path):
+    assert main(train_arguments(data, tmp_path / "run")) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    kept = {"best.pt", "config.json", "last.pt", "metrics.jsonl"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == kept
+
+
+# ---- Trackers that fail
+
+
+@pytest.mark.parametrize(
+    ("kind", "address", "message"),
+    [
+        ("paper", "", "unknown tracker 'paper': choose one of none, tensorboard"),
+        ("none", "http://127.0.0.1:1", "W&B and MLflow take an http address"),
+        ("tensorboard", "http://127.0.0.1:1", "address is 'http://127.0.0.1:1'"),
+        ("mlflow", "file:///etc", "address is 'file:///etc'"),
+    ],
+)
+def test_trackers_that_cannot_be(kind, address, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        ExperimentConfig(**settings)
+        Tracker(kind, tmp_path / "run", Config(), address=address)
+    assert not (tmp_path / "run").exists()
 
 
-def test_a_mistake_found_in_setting_up_leaves_no_run_behind(tmp_path):
-    with pytest.raises(ValueError, match="channels is 1: a pretrained backbone sees color"):
-        setup_experiment(config(tmp_path / "runs", backbone="effnet_lite0"))
-    assert not (tmp_path / "runs").exists()
+def assert_told_once(capfd, kind, reason, folder, rows):
+    """Assert that one line says why a tracker stopped, and that nothing was lost."""
+    lines = capfd.readouterr().err.splitlines()
+    (line,) = [line for line in lines if "tracking" in line]
+    assert line.startswith(f"tracking with {kind} stopped: {reason}")
+    assert str(folder / "metrics.jsonl") in line
+    assert len(rows) == 3 and read_run(folder).rows == rows
 
 
-def test_a_pretrained_backbone_trains_its_head_alone(tmp_path):
-    settings = {"backbone": "effnet_lite0", "channels": 3, "image_size": 32, "tracker": "none"}
-    model, optimizer, _, tracker = setup_experiment(config(tmp_path, **settings), torch.device("cpu"))
-    tracker.finish()
-    assert sum(p.numel() for group in optimizer.param_groups for p in group["params"]) == 1280 * 3 + 3
-    assert sum(p.requires_grad for p in model.parameters()) == 2
+@pytest.mark.parametrize("kind", ["wandb", "mlflow"])
+def test_a_server_that_does_not_answer_never_stops_training(
+    kind, tmp_path, loaders, capfd, monkeypatch
+):
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    begun, address = time.monotonic(), f"http://127.0.0.1:{free_port()}"
+    made = experiment(loaders, tracker=kind)
+    rows = tracked(made, tmp_path / "alone", address=address)
+    assert time.monotonic() - begun < 60
+    assert_told_once(capfd, kind, "", tmp_path / "alone", rows)
+
+
+@pytest.mark.parametrize("method", ["__init__", "log", "log_figure", "finish"])
+def test_a_tracker_that_breaks_on_the_way_never_stops_training(
+    method, tmp_path, loaders, capfd, monkeypatch
+):
+    def fail(*_):
+        raise ConnectionResetError("the server went away\nin two lines")
+
+    monkeypatch.setattr(trackers.TensorBoardTracker, method, fail)
+    made = experiment(loaders)
+    with Tracker("tensorboard", tmp_path, made.config) as tracker:
+        tracker.log_figure("figure", plt.figure(), 0)
+        rows = list(run(made, tmp_path, observers=[tracker]))
+    plt.close("all")
+    reason = "ConnectionResetError: the server went away in two lines; "
+    assert_told_once(capfd, "tensorboard", reason, tmp_path, rows)
+
+
+# ---- Folders of runs
+
+
+@pytest.mark.parametrize("name", ["../outside", "", "/tmp/outside", "a b", ".hidden"])
+def test_names_that_are_no_plain_folder(name, tmp_path):
+    with pytest.raises(ValueError, match=f"name is '{name}': it becomes a folder"):
+        new_run_folder(tmp_path / "runs", name)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_log_folder_that_cannot_be_written(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     for place in (blocked, blocked / "below"):
-        with pytest.raises(OSError, match=r"cannot make a run's folder in .*file.*choose a log_dir you may write to"):
-            setup_experiment(config(place))
+        with pytest.raises(OSError, match=r"make a run's folder in .*file.* log_dir"):
+            new_run_folder(place, "run")
     assert blocked.read_text() == "in the way"
 
 
-@pytest.mark.skipif(getattr(os, "geteuid", lambda: 0)() == 0, reason="root may write everywhere")
+@pytest.mark.skipif(
+    getattr(os, "geteuid", lambda: 0)() == 0, reason="root may write everywhere"
+)
 def test_a_log_folder_without_permission(tmp_path):
     (tmp_path / "closed").mkdir(mode=0o500)
-    with pytest.raises(OSError, match="choose a log_dir you may write to"):
-        setup_experiment(config(tmp_path / "closed"))
+    with pytest.raises(OSError, match="choose a log_dir that you may write to"):
+        new_run_folder(tmp_path / "closed", "run")
 
 
-def test_runs_of_one_name_are_kept_apart(log_dir, tmp_path):
-    for kind in READERS:
-        trackers = [Tracker(config(log_dir, name=f"twin-{kind}", tracker=kind)) for _ in range(2)]
-        for number, tracker in enumerate(trackers):  # both open at once
-            tracker.log({"value": number}, step=1)
-        for number, tracker in enumerate(trackers):
-            tracker.finish()
-            run = READERS[kind](tracker.folder)
-            assert run.metrics == {"value": [(1, number)]} and run.final == {"value": number}
-            assert run.name == tracker.name == f"twin-{kind}" + ("-2" if number else "")
-    with ThreadPoolExecutor(8) as threads:
-        folders = list(threads.map(lambda _: new_run_folder(tmp_path, "same"), range(8)))
-    assert len(set(folders)) == 8
+def test_runs_of_one_name_get_a_folder_each(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        folders = pool.map(lambda _: new_run_folder(tmp_path, "same"), range(8))
+    wanted = {"same"} | {f"same-{number}" for number in range(2, 9)}
+    assert {folder.name for folder in folders} == wanted
 
 
-@pytest.mark.parametrize("kind", READERS)
-def test_nan_and_infinity_are_kept(kind, log_dir):
-    with Tracker(config(log_dir, name=f"nan-{kind}", tracker=kind)) as tracker:
-        for step, value in enumerate((0.5, math.nan, math.inf, -math.inf)):
-            tracker.log({"precision": torch.tensor(value)}, step)
-    run = READERS[kind](tracker.folder)
-    assert run.metrics["precision"] == [
-        (0, 0.5),
-        (1, pytest.approx(math.nan, nan_ok=True)),
-        (2, math.inf),
-        (3, -math.inf),
-    ]
-    assert run.final == {"precision": -math.inf}
+def test_runs_are_read_oldest_first_with_whatever_numbers_they_have(tmp_path, loaders):
+    for name in ("second", "first"):
+        made = experiment(loaders, epochs=1, seed=len(name))
+        list(run(made, tmp_path / name))
+        os.utime(tmp_path / name / "config.json", (0, len(name)))
+    (tmp_path / "no run").mkdir()
+    line = json.dumps({"epoch": 1, "valid_loss": math.nan, "lr": -math.inf})
+    (tmp_path / "first" / "metrics.jsonl").write_text(line)
+    first, second = read_runs(tmp_path)
+    assert (first.name, first.config.seed) == ("first", 5)
+    assert (second.name, second.rows) == ("second", rows_of(tmp_path / "second"))
+    (row,) = first.rows
+    assert math.isnan(row["valid_loss"]) and row["lr"] == -math.inf
 
 
-KILLED = """
-import sys, time
-from going_modular.tracking import ExperimentConfig, Tracker
-
-tracker = Tracker(ExperimentConfig(name="killed-" + sys.argv[1], tracker=sys.argv[1], log_dir=sys.argv[2]))
-for step in range(1, 4):
-    tracker.log({"loss": 1 / step}, step)
-time.sleep(3)  # W&B writes once a second
-print("logged", flush=True)
-time.sleep(600)
-"""
-
-
-@pytest.mark.parametrize("kind", READERS)
-def test_a_killed_run_reads_back_up_to_there(kind, log_dir, root):
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), os.environ["PYTHONPATH"]])}
-    command = [sys.executable, "-c", KILLED, kind, str(log_dir)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
-        assert child.stdout.readline() == "logged\n"
-        child.kill()
-    run = READERS[kind](log_dir / f"killed-{kind}")
-    assert run.metrics == {"loss": [(step, pytest.approx(1 / step)) for step in (1, 2, 3)]}
-    assert run.config["tracker"] == kind and run.final == {}
-
-
-def test_a_damaged_end_is_left_out(log_dir):
-    with Tracker(config(log_dir, name="cut", tracker="none")) as tracker:
-        tracker.log({"loss": 1.0}, 1)
-    with open(tracker.folder / "metrics.jsonl", "a") as file:
-        file.write('{"step": 2, "loss": 0.')
-    assert read_run(tracker.folder).metrics == {"loss": [(1, 1.0)]}
-    with Tracker(config(log_dir, name="cut", tracker="wandb")) as tracker:
-        for step in range(5):
-            tracker.log({"loss": step}, step)
-    (path,) = tracker.folder.glob("wandb/*run-*/run-*.wandb")
-    path.write_bytes(path.read_bytes()[:-200])
-    values = read_run(tracker.folder).metrics.get("loss", [])
-    assert values == [(step, step) for step in range(len(values))]
-
-
-def closed_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@pytest.mark.parametrize("kind", ["wandb", "mlflow"])
-def test_a_server_that_does_not_answer_never_stops_training(kind, tmp_path, batches, capfd, monkeypatch):
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    settings = {"name": "alone", "tracker": kind, "address": f"http://127.0.0.1:{closed_port()}"}
-    begun = time.monotonic()
-    experiment = setup_experiment(config(tmp_path, **settings), torch.device("cpu"))
-    rows = list(run_experiment(experiment, batches, batches))
-    assert time.monotonic() - begun < 60
-    assert len(rows) == 3
-    message = [line for line in capfd.readouterr().err.splitlines() if "tracking" in line]
-    assert len(message) == 1 and message[0].startswith(f"tracking with {kind} stopped: ")
-    assert f"the training goes on, its numbers are in {tmp_path / 'alone' / 'metrics.jsonl'}" in message[0]
-    assert_same(read_run(tmp_path / "alone"), rows)
-
-
-@pytest.mark.parametrize("method", ["log", "log_figure", "finish"])
-def test_a_tracker_that_breaks_on_the_way_never_stops_training(method, tmp_path, batches, capfd, monkeypatch):
-    def fail(*_):
-        raise ConnectionResetError("the server went away\nin two lines")
-
-    monkeypatch.setattr(tracking.TensorBoardTracker, method, fail)
-    experiment = setup_experiment(config(tmp_path), torch.device("cpu"))
-    experiment.tracker.log_figure("figure", plt.figure(), 0)
-    plt.close("all")
-    rows = list(run_experiment(experiment, batches, batches))
-    (line,) = capfd.readouterr().err.splitlines()
-    assert "tracking with tensorboard stopped: ConnectionResetError: the server went away in two lines; " in line
-    assert_same(read_run(experiment.tracker.folder), rows)
-
-
-def test_a_full_disk_never_stops_training(tmp_path, batches, capfd, monkeypatch):
-    monkeypatch.setattr(
-        tracking, "append_row", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
-    )
-    experiment = setup_experiment(config(tmp_path), torch.device("cpu"))
-    assert len(list(run_experiment(experiment, batches, batches))) == 3
-    assert "tracking with metrics.jsonl stopped: OSError: " in capfd.readouterr().err
-    assert len(read_tensorboard(experiment.tracker.folder).metrics["valid_acc"]) == 3
-
-
-def test_a_loop_left_early_finishes_its_run(tmp_path, batches):
-    experiment = setup_experiment(config(tmp_path), torch.device("cpu"))
-    with contextlib.closing(run_experiment(experiment, batches, batches)) as rows:
-        row = next(rows)
-    assert read_run(experiment.tracker.folder).final["valid_acc"] == pytest.approx(row["valid_acc"])
-    interrupted = setup_experiment(config(tmp_path), torch.device("cpu"))
-    with pytest.raises(KeyboardInterrupt), interrupted.tracker as tracker:
-        tracker.log({"loss": 1}, 1)
-        raise KeyboardInterrupt
-    assert read_run(tracker.folder).final == {"loss": 1}
-
-
-def test_a_schedule_of_another_length_is_refused(tmp_path, batches):
-    experiment = setup_experiment(config(tmp_path, train_size=50), torch.device("cpu"))
-    with pytest.raises(ValueError, match="the dataloader has 3 batches, the config says 7: mend train_size"):
-        next(run_experiment(experiment, batches, batches))
-
-
-def test_schedulers(tmp_path):
-    shapes = {}
-    for name, schedule in tracking.SCHEDULERS.items():
-        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
-        scheduler, values = schedule(optimizer, 0.1, 9), []
-        for _ in range(9):
-            values.append(scheduler.get_last_lr()[0])
-            optimizer.step()
-            scheduler.step()
-        shapes[name] = values
-    assert shapes["constant"] == [0.1] * 9
-    assert shapes["step"] == pytest.approx([0.1] * 6 + [0.01] * 3)
-    assert shapes["cosine"] == pytest.approx([0.05 * (1 + math.cos(math.pi * step / 9)) for step in range(9)])
-    assert max(shapes["one_cycle"]) == pytest.approx(0.1, rel=0.1) and shapes["one_cycle"][-1] < 0.001
-
-
-def test_folders_without_a_run(tmp_path, log_dir):
-    with pytest.raises(FileNotFoundError, match="holds no run: check the path, or record one"):
+def test_folders_without_a_run(tmp_path, loaders):
+    with pytest.raises(FileNotFoundError, match=r"config\.json is missing"):
         read_run(tmp_path)
-    for name, reader in READERS.items():
-        with pytest.raises(FileNotFoundError, match=r"holds no .*run"):
-            reader(tmp_path / name)
-    assert read_runs(tmp_path) == []
+    assert read_runs(tmp_path) == [] == read_runs(tmp_path / "nowhere")
     (tmp_path / "config.json").write_text('{"tracker": "tens')
-    with pytest.raises(ValueError, match=r"config\.json is damaged"):
+    with pytest.raises(ValueError, match=r"config\.json describes no training"):
+        read_run(tmp_path)
+    list(run(experiment(loaders, epochs=1), tmp_path))
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"epoch": 2, "train_loss": 0.')
+    with pytest.raises(ValueError, match=r"metrics\.jsonl is damaged"):
         read_run(tmp_path)
 
 
-def fetch(url, server, data=None):
+def test_the_best_row_is_the_most_accurate_then_of_least_loss_then_the_first():
+    scores = [(0.5, 0.1), (0.75, 0.4), (0.75, 0.3), (0.75 + 1e-9, 0.3), (0.7, 0.2)]
+    rows = [{"valid_acc": acc, "valid_loss": loss} for acc, loss in scores]
+    assert best_row(rows) is rows[2]
+
+
+# ---- Their pages
+
+
+def fetch(server, url, **options):
     """Return what a server answers at ``url``, once it does."""
-    headers = {"Content-Type": "application/json"} if data else {}
     for _ in range(1500):
         assert server.poll() is None, "the server ended"
-        with contextlib.suppress(OSError):
-            return urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=60).read().decode()
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(url, timeout=60, **options).raise_for_status()
         time.sleep(0.2)
     raise AssertionError(f"{url} does not answer")
 
 
 @contextlib.contextmanager
 def serving(*command, folder):
-    """Run a server of this Python's on a port of this machine and yield (its address, its process)."""
-    port = closed_port()
-    command = [sys.executable, "-m", *command, "--host", "127.0.0.1", "--port", str(port)]
+    """Run a server of this Python's; yield (its process, its address)."""
+    port = free_port()
+    place = ["--host", "127.0.0.1", "--port", str(port)]
+    # Else MLflow starts four more processes.
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with open(folder / "server.log", "w") as log:
-        environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # four more processes, else
-        server = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=environment)
+        server = subprocess.Popen(
+            [sys.executable, "-m", *command, *place],
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            env=environment,
+        )
     try:
-        yield f"http://127.0.0.1:{port}", server
+        yield server, f"http://127.0.0.1:{port}"
     finally:
         server.terminate()
         server.wait(30)
@@ -348,22 +458,24 @@ def serving(*command, folder):
 
 @pytest.mark.parametrize("kind", ["tensorboard", "mlflow"])
 def test_the_page_answers_over_http(kind, log_dir, tmp_path):
-    with Tracker(config(log_dir, name=f"page-{kind}", tracker=kind)) as tracker:
-        tracker.log({"valid_acc": 0.75}, 3)
+    folder = log_dir / f"page-{kind}"
+    with Tracker(kind, folder, Config()) as tracker:
+        tracker({"epoch": 3, "valid_acc": 0.75})
     if kind == "tensorboard":
-        with serving("tensorboard.main", "--logdir", str(log_dir), folder=tmp_path) as (address, server):
-            url = f"{address}/data/plugin/scalars/scalars?run=page-tensorboard&tag=valid_acc"
-            assert "<tb-webapp" in fetch(address, server)
-            ((_, step, value),) = json.loads(fetch(url, server))
+        command = ["tensorboard.main", "--logdir", str(log_dir)]
+        with serving(*command, folder=tmp_path) as (server, address):
+            assert "<tb-webapp" in fetch(server, address).text
+            url = f"{address}/data/plugin/scalars/scalars"
+            asked = {"run": folder.name, "tag": "valid_acc"}
+            ((_, step, value),) = fetch(server, url, params=asked).json()
     else:
         store = f"sqlite:///{(log_dir / 'mlflow.db').as_posix()}"
-        with serving("mlflow", "server", "--backend-store-uri", store, "--workers", "1", folder=tmp_path) as (
-            address,
-            server,
-        ):
-            assert '<div id="root"' in fetch(address, server)
-            run_id = json.loads((tracker.folder / "mlflow.json").read_text())["run_id"]
-            url = f"{address}/api/2.0/mlflow/metrics/get-history?run_id={run_id}&metric_key=valid_acc"
-            (metric,) = json.loads(fetch(url, server))["metrics"]
+        command = ["mlflow", "server", "--backend-store-uri", store, "--workers", "1"]
+        with serving(*command, folder=tmp_path) as (server, address):
+            assert '<div id="root"' in fetch(server, address).text
+            _, latest = latest_in_mlflow(folder)
+            url = f"{address}/api/2.0/mlflow/metrics/get-history"
+            asked = {"run_id": latest.info.run_id, "metric_key": "valid_acc"}
+            (metric,) = fetch(server, url, params=asked).json()["metrics"]
             step, value = metric["step"], metric["value"]
     assert (step, value) == (3, 0.75)

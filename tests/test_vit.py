@@ -1,7 +1,8 @@
-"""Lesson 08: the Vision Transformer against PyTorch's, torchvision's and timm's, and what it refuses."""
+"""Lesson 08: the Vision Transformer against PyTorch's, torchvision's and timm's."""
 
 import copy
 import math
+import re
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 from torchvision import models
 
 from going_modular.engine import train_epochs, train_step
+from going_modular.schedules import decay_groups, warmup_cosine
 from going_modular.utils import load_model, save_model
 from going_modular.vit import (
     VIT_SIZES,
@@ -20,18 +22,17 @@ from going_modular.vit import (
     ViT,
     ViTConfig,
     attention_maps,
-    decay_groups,
     load_torchvision_weights,
-    warmup_cosine,
 )
 
 SMALL = {"image_size": 12, "patch_size": 4, "in_channels": 3, "num_classes": 5}
 SMALL |= {"embed_dim": 16, "depth": 3, "num_heads": 4, "mlp_dim": 24}
-PUBLISHED = {"Ti": 5_717_416, "S": 22_050_664, "B": 86_567_656, "L": 304_326_632, "H": 632_045_800}
+PUBLISHED = {"Ti": 5_717_416, "S": 22_050_664, "B": 86_567_656}
+PUBLISHED |= {"L": 304_326_632, "H": 632_045_800}
 
 
 def small(head_std=0.1, **changes):
-    """Return a small ViT whose head is not zero, so that its logits depend on the picture."""
+    """Return a small ViT whose head is not zero: its logits depend on the image."""
     torch.manual_seed(0)
     model = ViT(ViTConfig(**SMALL | changes))
     nn.init.normal_(model.head.weight, std=head_std)
@@ -51,17 +52,19 @@ def batches(n=3):
 # Equation 1
 
 
-@pytest.mark.parametrize(("size", "patch", "channels"), [(12, 4, 3), (6, 6, 1), (5, 1, 2)])
+@pytest.mark.parametrize(
+    ("size", "patch", "channels"), [(12, 4, 3), (6, 6, 1), (5, 1, 2)]
+)
 def test_patch_embedding_is_cut_flatten_multiply(size, patch, channels):
     torch.manual_seed(0)
     embedding = PatchEmbedding(size, patch, channels, 8)
     nn.init.normal_(embedding.class_token)
-    images, side = torch.randn(2, channels, size, size), size // patch
+    images = torch.randn(2, channels, size, size)
+    weight, bias = embedding.projection.weight.flatten(1), embedding.projection.bias
     tokens = [embedding.class_token[0].expand(2, 8)]
-    for row in range(side):
-        for column in range(side):
-            cut = images[:, :, row * patch : (row + 1) * patch, column * patch : (column + 1) * patch]
-            tokens.append(F.linear(cut.flatten(1), embedding.projection.weight.flatten(1), embedding.projection.bias))
+    for row in images.split(patch, dim=2):  # (2, C, size, size) -> (2, C, P, size)
+        for cut in row.split(patch, dim=3):  # -> (2, C, P, P)
+            tokens.append(F.linear(cut.flatten(1), weight, bias))
     expected = torch.stack(tokens, dim=1) + embedding.position_embeddings
     torch.testing.assert_close(embedding(images), expected)
 
@@ -74,13 +77,13 @@ def test_attention_equals_torchs_module(heads):
     torch.manual_seed(0)
     ours = MultiheadSelfAttentionBlock(16, heads)
     reference = nn.MultiheadAttention(16, heads, batch_first=True)
-    reference.load_state_dict(
-        {"in_proj_weight": ours.qkv.weight, "in_proj_bias": ours.qkv.bias}
-        | {f"out_proj.{name}": value for name, value in ours.projection.state_dict().items()}
-    )
+    state = {"in_proj_weight": ours.qkv.weight, "in_proj_bias": ours.qkv.bias}
+    reference.load_state_dict(state | ours.projection.state_dict(prefix="out_proj."))
     tokens = torch.randn(2, 7, 16)
     normed = ours.norm(tokens)
-    expected, expected_weights = reference(normed, normed, normed, average_attn_weights=False)
+    expected, expected_weights = reference(
+        normed, normed, normed, average_attn_weights=False
+    )
     torch.testing.assert_close(ours(tokens), expected)
     torch.testing.assert_close(ours.weights(tokens), expected_weights)
 
@@ -92,13 +95,16 @@ def test_attention_is_the_equation():
     query, key, value = block.split_heads(tokens)
     assert query.shape == key.shape == value.shape == (2, 3, 5, 4)
     by_hand = torch.softmax(query @ key.mT / math.sqrt(4), dim=-1) @ value
-    torch.testing.assert_close(by_hand, F.scaled_dot_product_attention(query, key, value))
-    torch.testing.assert_close(block(tokens), block.projection(by_hand.transpose(1, 2).reshape(2, 5, 12)))
+    by_torch = F.scaled_dot_product_attention(query, key, value)
+    torch.testing.assert_close(by_hand, by_torch)
+    joined = by_hand.transpose(1, 2).reshape(2, 5, 12)
+    torch.testing.assert_close(block(tokens), block.projection(joined))
 
 
 def test_attention_dropout_acts_in_training_only():
     torch.manual_seed(0)
-    block, tokens = MultiheadSelfAttentionBlock(8, 2, attention_dropout=0.5), torch.randn(1, 6, 8)
+    block = MultiheadSelfAttentionBlock(8, 2, attention_dropout=0.5)
+    tokens = torch.randn(1, 6, 8)
     assert not torch.equal(block(tokens), block(tokens))
     block.eval()
     assert torch.equal(block(tokens), block(tokens))
@@ -109,11 +115,15 @@ def test_attention_dropout_acts_in_training_only():
 
 def test_block_equals_torchvisions():
     torch.manual_seed(0)
-    theirs = models.vision_transformer.EncoderBlock(4, 16, 24, dropout=0.0, attention_dropout=0.0)
+    theirs = models.vision_transformer.EncoderBlock(
+        4, 16, 24, dropout=0.0, attention_dropout=0.0
+    )
     ours = TransformerEncoderBlock(16, 4, 24)
     nn.init.normal_(theirs.ln_1.weight), nn.init.normal_(theirs.mlp[0].bias)
-    order = ["ln_1", "self_attention.in_proj", "self_attention.out_proj", "ln_2", "mlp.0", "mlp.3"]
-    values = [value for part in order for name, value in theirs.state_dict().items() if name.startswith(part)]
+    order = "ln_1 self_attention.in_proj self_attention.out_proj ln_2 mlp.0 mlp.3"
+    state = theirs.state_dict()
+    names = [name for part in order.split() for name in state if name.startswith(part)]
+    values = [state[name] for name in names]
     ours.load_state_dict(dict(zip(ours.state_dict(), values, strict=True)))
     tokens = torch.randn(3, 9, 16)
     torch.testing.assert_close(ours(tokens), theirs(tokens))
@@ -144,24 +154,31 @@ def test_counts_are_the_published_ones(size):
         assert count(ViT(ViTConfig(**VIT_SIZES[size]))) == PUBLISHED[size]
 
 
-@pytest.mark.parametrize(("size", "name"), [("Ti", "tiny"), ("S", "small"), ("B", "base")])
+@pytest.mark.parametrize(
+    ("size", "name"), [("Ti", "tiny"), ("S", "small"), ("B", "base")]
+)
 def test_counts_are_timms(size, name):
     timm = pytest.importorskip("timm", reason="a development dependency")
     with torch.device("meta"):
-        ours, theirs = ViT(ViTConfig(**VIT_SIZES[size])), timm.create_model(f"vit_{name}_patch16_224")
+        ours = ViT(ViTConfig(**VIT_SIZES[size]))
+        theirs = timm.create_model(f"vit_{name}_patch16_224")
     assert count(ours) == count(theirs)
 
 
-@pytest.mark.parametrize(("size", "name"), [("B", "vit_b_16"), ("L", "vit_l_16"), ("H", "vit_h_14")])
+@pytest.mark.parametrize(
+    ("size", "name"), [("B", "vit_b_16"), ("L", "vit_l_16"), ("H", "vit_h_14")]
+)
 def test_counts_are_torchvisions(size, name):
     with torch.device("meta"):
-        assert count(ViT(ViTConfig(**VIT_SIZES[size]))) == count(getattr(models, name)())
+        ours, theirs = ViT(ViTConfig(**VIT_SIZES[size])), getattr(models, name)()
+    assert count(ours) == count(theirs)
 
 
 def torchvisions(**changes):
     torch.manual_seed(0)
-    sizes = {"num_layers": 3, "num_heads": 4, "hidden_dim": 16, "mlp_dim": 24, "num_classes": 5} | changes
-    theirs = models.VisionTransformer(image_size=12, patch_size=4, **sizes)
+    sizes = {"image_size": 12, "patch_size": 4, "num_classes": 5}
+    sizes |= {"num_layers": 3, "num_heads": 4, "hidden_dim": 16, "mlp_dim": 24}
+    theirs = models.VisionTransformer(**sizes | changes)
     for parameter in theirs.parameters():
         nn.init.normal_(parameter, std=0.3)
     return theirs
@@ -171,31 +188,43 @@ def torchvisions(**changes):
 def test_torchvisions_weights_give_torchvisions_logits(published):
     theirs, ours = torchvisions().eval(), small().eval()
     state = theirs.state_dict()
-    if published:  # in the files to be downloaded these layers have names, and torchvision renames them
+    if published:  # the names in the downloaded files, which torchvision changes
         rename = {".mlp.0.": ".mlp.linear_1.", ".mlp.3.": ".mlp.linear_2."}
         for new, old in rename.items():
             state = {name.replace(new, old): value for name, value in state.items()}
     images = torch.randn(4, 3, 12, 12)
-    torch.testing.assert_close(load_torchvision_weights(ours, state)(images), theirs(images), atol=1e-5, rtol=1e-5)
+    logits = load_torchvision_weights(ours, state)(images)
+    torch.testing.assert_close(logits, theirs(images), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("changes", [{"num_layers": 2}, {"num_classes": 6}, {"mlp_dim": 32}])
+@pytest.mark.parametrize(
+    "changes", [{"num_layers": 2}, {"num_classes": 6}, {"mlp_dim": 32}]
+)
 def test_weights_of_another_model_are_refused(changes):
     model = small()
     before = copy.deepcopy(model.state_dict())
-    with pytest.raises(ValueError, match="torchvision's state dict holds the weights of another model"):
+    problem = "torchvision's state dict holds the weights of another model"
+    with pytest.raises(ValueError, match=problem):
         load_torchvision_weights(model, torchvisions(**changes).state_dict())
-    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert all(
+        torch.equal(before[name], value) for name, value in model.state_dict().items()
+    )
 
 
 def test_small_vit_equals_timms():
     timm = pytest.importorskip("timm", reason="a development dependency")
-    theirs = timm.models.VisionTransformer(
-        img_size=12, patch_size=4, num_classes=5, embed_dim=16, depth=3, num_heads=4, mlp_ratio=1.5
-    ).eval()
-    ours = small().eval()
-    names = {"cls_token": "embedding.class_token", "pos_embed": "embedding.position_embeddings"}
-    names |= {"patch_embed.proj": "embedding.projection", "norm1": "attention.norm", "attn.qkv": "attention.qkv"}
+    sizes = {name: SMALL[name] for name in ("patch_size", "num_classes", "embed_dim")}
+    sizes |= {"img_size": 12, "depth": 3, "num_heads": 4, "mlp_ratio": 1.5}
+    theirs, ours = timm.models.VisionTransformer(**sizes).eval(), small().eval()
+    names = {
+        "cls_token": "embedding.class_token",
+        "pos_embed": "embedding.position_embeddings",
+    }
+    names |= {
+        "patch_embed.proj": "embedding.projection",
+        "norm1": "attention.norm",
+        "attn.qkv": "attention.qkv",
+    }
     names |= {"attn.proj": "attention.projection", "norm2": "mlp.layers.0"}
     names |= {"mlp.fc1": "mlp.layers.1", "mlp.fc2": "mlp.layers.4"}
     state = {}
@@ -216,7 +245,9 @@ def test_any_batch_size(batch_size):
     torch.testing.assert_close(model(images[:batch_size]), model(images)[:batch_size])
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 12, 16), (2, 1, 12, 12), (3, 12, 12), (2, 3, 16, 16)])
+@pytest.mark.parametrize(
+    "shape", [(2, 3, 12, 16), (2, 1, 12, 12), (3, 12, 12), (2, 3, 16, 16)]
+)
 def test_pictures_of_another_shape_are_refused(shape):
     for ask in (small(), lambda images: attention_maps(small(), images)):
         with pytest.raises(ValueError, match=r"takes images \(B, 3, 12, 12\)"):
@@ -249,12 +280,12 @@ def test_weights_survive_saving(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"patch_size": 5}, "patch_size 5 does not divide image_size 12: choose one of 1, 2, 3, 4, 6, 12"),
+        ({"patch_size": 5}, "patch_size 5 .* 12: choose one of 1, 2, 3, 4, 6, 12"),
         ({"patch_size": 24}, "patch_size 24 does not divide"),
         ({"patch_size": 0}, "patch_size is 0"),
         ({"patch_size": -4}, "patch_size is -4"),
         ({"image_size": 12.0}, "image_size 12.0"),
-        ({"num_heads": 3}, "num_heads 3 does not divide embed_dim 16: choose one of 1, 2, 4, 8, 16"),
+        ({"num_heads": 3}, "num_heads 3 .* embed_dim 16: choose one of 1, 2, 4, 8, 16"),
         ({"num_heads": 0}, "num_heads is 0"),
         ({"embed_dim": 0}, "embed_dim 0"),
         ({"depth": 0}, "depth is 0"),
@@ -295,44 +326,12 @@ def test_attention_maps():
     torch.testing.assert_close(maps.sum(dim=-1), torch.ones(3, 2, 4, 10))
     tokens = model.eval().embedding(images)
     torch.testing.assert_close(maps[0], model.blocks[0].attention.weights(tokens))
-    torch.testing.assert_close(maps[1], model.blocks[1].attention.weights(model.blocks[0](tokens)))
+    second = model.blocks[1].attention.weights(model.blocks[0](tokens))
+    torch.testing.assert_close(maps[1], second)
     assert torch.equal(maps, attention_maps(model, images))
 
 
 # Training
-
-
-def rates(steps, warmup_steps, count):
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
-    scheduler, found = warmup_cosine(optimizer, steps, warmup_steps), []
-    for _ in range(count):
-        found.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-    return found
-
-
-def test_warmup_and_cosine():
-    found = rates(steps=14, warmup_steps=4, count=17)
-    assert found[:5] == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0])
-    assert found[4:14] == pytest.approx([1 + math.cos(math.pi * k / 10) for k in range(10)])
-    assert found[14:] == pytest.approx([0, 0, 0])
-
-
-def test_without_warmup_it_is_torchs_cosine():
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
-    scheduler, expected = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10), []
-    for _ in range(10):
-        expected.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-    assert rates(steps=10, warmup_steps=0, count=10) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(("steps", "warmup_steps"), [(5, 5), (5, 6), (5, -1), (0, 0)])
-def test_a_warmup_that_does_not_end_is_refused(steps, warmup_steps):
-    with pytest.raises(ValueError, match=f"warmup_steps is {warmup_steps}, steps {steps}"):
-        rates(steps, warmup_steps, 1)
 
 
 def test_decay_groups():
@@ -340,13 +339,16 @@ def test_decay_groups():
     matrices, vectors = decay_groups(model, 0.3)
     assert (matrices["weight_decay"], vectors["weight_decay"]) == (0.3, 0.0)
     decayed = {id(parameter) for parameter in matrices["params"]}
-    names = {name for name, parameter in model.named_parameters() if id(parameter) not in decayed}
-    assert len(matrices["params"]) + len(vectors["params"]) == len(list(model.parameters()))
-    assert "embedding.class_token" in names and "embedding.position_embeddings" in names
-    assert all(
-        name.endswith("bias") or "norm" in name or ".mlp.layers.0" in name or "embedding." in name for name in names
-    )
-    assert not names & {"embedding.projection.weight", "head.weight", "blocks.0.attention.qkv.weight"}
+    named = list(model.named_parameters())
+    names = {name for name, parameter in named if id(parameter) not in decayed}
+    assert len(matrices["params"]) + len(vectors["params"]) == len(named)
+    tables = {"embedding.class_token", "embedding.position_embeddings"}
+    norms = re.compile(r"norm|\.mlp\.layers\.0")
+    assert tables < names
+    for name in names - tables:
+        assert name.endswith("bias") or norms.search(name), name
+    for name in ("embedding.projection", "head", "blocks.0.attention.qkv"):
+        assert f"{name}.weight" not in names
 
 
 @pytest.mark.parametrize("max_norm", [0.01, 1e6, None])
@@ -356,7 +358,8 @@ def test_a_step_with_max_norm_equals_clipping_by_hand(max_norm):
     for X, y in data:
         optimizers[1].zero_grad()
         loss_fn(by_hand(X), y).backward()
-        length = math.sqrt(sum(p.grad.square().sum().item() for p in by_hand.parameters()))
+        squares = [p.grad.square().sum().item() for p in by_hand.parameters()]
+        length = math.sqrt(sum(squares))
         if max_norm is not None and length > max_norm:
             for parameter in by_hand.parameters():
                 parameter.grad.mul_(max_norm / length)
@@ -371,9 +374,13 @@ def test_clipping_hides_no_nan():
     before, data = copy.deepcopy(model.state_dict()), batches()
     data[1][0][0, 0, 0, 0] = math.nan
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with pytest.raises(FloatingPointError, match="epoch 1: NaN or infinity at step 2 of 3"):
-        list(train_epochs(model, data, data, optimizer, nn.CrossEntropyLoss(), 1, "cpu", max_norm=1.0))
-    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    arguments = (model, data, data, optimizer, nn.CrossEntropyLoss(), 1, "cpu")
+    problem = "epoch 1: NaN or infinity at step 2 of 3"
+    with pytest.raises(FloatingPointError, match=problem):
+        next(train_epochs(*arguments, max_norm=1.0))
+    assert all(
+        torch.equal(before[name], value) for name, value in model.state_dict().items()
+    )
 
 
 def test_it_learns_a_batch_by_heart():
@@ -381,8 +388,8 @@ def test_it_learns_a_batch_by_heart():
     model, data = ViT(ViTConfig(**SMALL)), batches(1)
     optimizer = torch.optim.AdamW(decay_groups(model, 0.05), lr=1e-2)
     scheduler = warmup_cosine(optimizer, 60, 6)
-    rows = list(
-        train_epochs(model, data, data, optimizer, nn.CrossEntropyLoss(), 60, "cpu", scheduler=scheduler, max_norm=1.0)
-    )
-    assert rows[0]["train_loss"] == pytest.approx(math.log(5), abs=1e-4)  # a new model: every class equally likely
+    arguments = (model, data, data, optimizer, nn.CrossEntropyLoss(), 60, "cpu")
+    rows = list(train_epochs(*arguments, scheduler=scheduler, max_norm=1.0))
+    # A new model: every class equally likely.
+    assert rows[0]["train_loss"] == pytest.approx(math.log(5), abs=1e-4)
     assert rows[-1]["test_acc"] == 1.0

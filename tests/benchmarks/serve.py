@@ -1,9 +1,10 @@
-"""Seconds that visitors of the app wait: one after another, and 32 at once, each asking several times.
+"""Seconds that visitors of the app wait: one after another, and 32 at once.
 
     python tests/benchmarks/serve.py [--clients 32] [--requests 4] [--size 128]
 
-The app runs as a user starts it: ``python app.py`` in the folder that ``build_demo`` writes, EfficientNet-Lite0 in it.
-Exit status 1 where an answer is lost or wrong.
+Each of the 32 asks several times. The app runs as a user starts it: ``python app.py``
+in the folder that ``build_demo`` writes, EfficientNet-Lite0 in it. Exit status 1 if an
+answer is lost or wrong.
 """
 
 import argparse
@@ -17,13 +18,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from going_modular.app import build_demo
-from going_modular.model_builder import create_effnet_lite0_model
+from going_modular.config import Config
+from going_modular.effnet import create_effnet_lite0_model
 from going_modular.predictions import Predictor
 from tests.test_app import App, draw, encode, started
 
 
 def visit(app, picture, expected, requests):
-    """Ask ``requests`` times; return (the seconds of each, how many answers were lost or wrong)."""
+    """Ask ``requests`` times; return (seconds of each, answers lost or wrong)."""
     seconds, lost = [], 0
     for _ in range(requests):
         begin = time.perf_counter()
@@ -36,17 +38,24 @@ def visit(app, picture, expected, requests):
 def report(name, seconds, wall):
     slow = sorted(seconds)[-(-len(seconds) * 95 // 100) - 1]
     median, rate = statistics.median(seconds), len(seconds) / wall
-    print(f"{name:12} median {1000 * median:6.0f} ms   95th percentile {1000 * slow:6.0f} ms   {rate:5.1f} requests/s")
+    print(
+        f"{name:12} median {1000 * median:6.0f} ms   95th percentile "
+        f"{1000 * slow:6.0f} ms   {rate:5.1f} requests/s"
+    )
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--requests", type=int, default=4, help="of each client")
-    parser.add_argument("--size", type=int, default=128, help="pixels a side that the model looks at")
+    parser.add_argument(
+        "--size", type=int, default=128, help="pixels a side that the model looks at"
+    )
     options = parser.parse_args()
     model, transform = create_effnet_lite0_model(3, "cpu", image_size=options.size)
-    config = {"model": "effnet_lite0", "image_size": options.size}
+    config = Config(model="effnet_lite0", image_size=options.size)
     predictor = Predictor(model, ["cat", "dog", "horse"], transform, config=config)
     picture = encode(draw())
     expected = predictor(picture)[0][0]
@@ -61,10 +70,15 @@ def main():
             begin = time.perf_counter()
             with ThreadPoolExecutor(options.clients) as pool:
                 found = list(
-                    pool.map(lambda _: visit(app, picture, expected, options.requests), range(options.clients))
+                    pool.map(
+                        lambda _: visit(app, picture, expected, options.requests),
+                        range(options.clients),
+                    )
                 )
             everything = [value for times, _ in found for value in times]
-            report(f"{options.clients} clients", everything, time.perf_counter() - begin)
+            report(
+                f"{options.clients} clients", everything, time.perf_counter() - begin
+            )
             lost += sum(number for _, number in found)
     print(f"{lost} answers lost or wrong")
     return 1 if lost else 0

@@ -1,4 +1,7 @@
-"""Keep every Python that the tests start on this machine: tests/conftest.py puts this folder on PYTHONPATH."""
+"""Keep every Python that the tests start on this machine.
+
+tests/conftest.py puts this folder on PYTHONPATH.
+"""
 
 import ipaddress
 import sys
@@ -17,10 +20,12 @@ def refuse(event, arguments):
     """Raise OSError where a socket would lead outside."""
     if event == "socket.getaddrinfo":
         host = arguments[0]
-    elif event in ("socket.connect", "socket.sendto") and isinstance(arguments[1], tuple):
-        host = arguments[1][0]  # a path instead of a tuple is a Unix socket
-    else:
+    elif event not in ("socket.connect", "socket.sendto"):
         return
+    elif isinstance(arguments[1], tuple):
+        host = arguments[1][0]
+    else:
+        return  # a path instead of a tuple is a Unix socket
     if not is_local(host):
         raise OSError(f"the tests stay on this machine, but {host} was asked for")
 

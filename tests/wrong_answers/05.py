@@ -26,6 +26,7 @@ WRONG = {
         "def to_arguments(config):\n    return [str(x) for name, value in dataclasses.asdict(config).items() for x in ('--' + name, value)]",
         "def to_arguments(config):\n    return [x for name, value in dataclasses.asdict(config).items() for x in ('--' + name.replace('_', '-'), str(value))]",
         "def to_arguments(config):\n    return ['--epochs', str(config.epochs)]",
+        "def to_arguments(config):\n    found = []\n    for name, value in dataclasses.asdict(config).items():\n        option = name.replace('_', '-')\n        if isinstance(value, bool):\n            found.append(f'--{option}' if value else f'--no-{option}')\n        else:\n            found += [f'--{option}', str(value)]\n    return found",
         "def to_arguments(config):\n    return ' '.join(f'--{k} {v}' for k, v in dataclasses.asdict(config).items())",
     ],
     "05.6": [
