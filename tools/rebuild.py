@@ -39,7 +39,10 @@ import sys
 
 if importlib.util.find_spec("going_modular") is None:
     if not os.path.isdir("pytorch-course"):
-        repository = os.environ.get("COURSE_REPO", "{repository}")
+        repository = os.environ.get(
+            "COURSE_REPO",
+            "{repository}",
+        )
         clone = ["git", "clone", "--quiet", "--depth", "1", repository]
         subprocess.run([*clone, "pytorch-course"], check=True)
     os.chdir("pytorch-course")
@@ -82,7 +85,7 @@ def relink(notebook: NotebookNode, name: str, root: Path) -> None:
     second.source = setup_source(root)
 
 
-def _add_alt_texts(formatter):
+def _add_alt_texts(formatter: object) -> None:
     """Make IPython's formatter give each figure's picture an alternative text.
 
     It is the figure's label if it has one (``fig.set_label``), else its titles. This
@@ -90,7 +93,9 @@ def _add_alt_texts(formatter):
     """
     plain = formatter.format
 
-    def format_with_alt(obj, *arguments, **options):
+    def format_with_alt(
+        obj: object, *arguments: object, **options: object
+    ) -> tuple[dict, dict]:
         data, metadata = plain(obj, *arguments, **options)
         if "image/png" in data and hasattr(obj, "get_suptitle"):
             places = ("left", "center", "right")
@@ -135,7 +140,8 @@ def fold(notebook: NotebookNode) -> None:
     """Set each cell's metadata: the author's tags, and what a reader finds folded.
 
     Folded are the setup cell, imports, long drawing code and the workshop, exercises
-    aside; the first output after a **Predict:** is hidden.
+    aside; the first output after a **Predict:** is hidden. An empty output goes before
+    it, because JupyterLab shows a hidden output's first line.
     """
     in_workshop = asked = False
     number = 0  # of the code cell
@@ -150,6 +156,7 @@ def fold(notebook: NotebookNode) -> None:
         elif cell.cell_type == "code":
             number += 1
             exercise = "# your code" in cell.source
+            cell.outputs = [o for o in cell.outputs if o.get("data") != {}]
             if not exercise and (in_workshop or is_aside(cell.source, number)):
                 tags.append(HIDE_INPUT)
                 jupyter["source_hidden"] = True
@@ -157,6 +164,7 @@ def fold(notebook: NotebookNode) -> None:
             if not exercise and asked and cell.outputs:
                 tags.append(HIDE_OUTPUT)
                 jupyter["outputs_hidden"] = True
+                cell.outputs.insert(0, nbformat.v4.new_output("display_data"))
                 asked = False
         cell.metadata |= {"jupyter": jupyter} if jupyter else {}
         cell.metadata |= {"tags": tags} if tags else {}
