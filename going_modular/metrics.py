@@ -1,8 +1,6 @@
 # Written by tools/export.py from 01_workflow.ipynb: edit there, not here.
 """What a batch was worth: exact means, accuracy, checks for mistakes."""
 
-import statistics
-
 import torch
 
 
@@ -11,8 +9,9 @@ def mean_over_samples(
     batch_sizes: list[int] | tuple[int, ...],
 ) -> float:
     """Return the exact mean over all samples from each batch's mean (0-d) and size."""
-    means = torch.stack(batch_means).tolist()  # waits for a GPU once an epoch
-    return statistics.fmean(means, batch_sizes)
+    means = torch.stack(batch_means).cpu().double()  # waits for a GPU once an epoch
+    sizes = torch.tensor(batch_sizes, dtype=torch.float64)
+    return ((means * sizes).sum() / sizes.sum()).item()
 
 
 def means_of(batches: list[tuple]) -> tuple[float, float]:

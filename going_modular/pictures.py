@@ -154,9 +154,7 @@ def problem_with(source: BinaryIO | Image.Image, error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError):  # above Pillow's higher limit
         return f"has too many pixels, the limit is {MAX_PIXELS:,}: make it smaller"
     if not isinstance(error, UnidentifiedImageError):
-        return (
-            f"cannot be decoded ({error}): fetch it again, or take it out of the folder"
-        )
+        return f"cannot be decoded ({error}): replace it, or take it out of the folder"
     if source.seek(0, os.SEEK_END):
         return "is not a picture: replace it, or take it out of the folder"
     return "is empty, 0 bytes: replace it, or take it out of the folder"
@@ -196,7 +194,8 @@ def read_picture(
             picture = source if given else Image.open(source)  # reads the beginning
         if picture.width * picture.height <= MAX_PIXELS:
             picture.load()
-            is_plain = picture.mode == "RGB" and not (given or picture.info)
+            picture = picture.copy() if given else picture
+            is_plain = picture.mode == "RGB" and not picture.info
             return picture if is_plain else as_rgb(picture)
     except Exception as error:  # a damaged file makes decoders stumble in many ways
         raise ValueError(f"{name} {problem_with(source, error)}") from None

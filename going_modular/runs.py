@@ -16,9 +16,8 @@ def best_row(rows: list[dict]) -> dict:
 
     Among equals the lowest valid loss decides, then the earliest epoch.
     """
-    return max(  # 6 digits: float32 has no more
-        rows, key=lambda row: (round(row["valid_acc"], 6), -row["valid_loss"])
-    )
+    scores = [(round(row["valid_acc"], 6), -row["valid_loss"]) for row in rows]
+    return rows[scores.index(max(scores))]  # 6 digits: float32 has no more
 
 
 def new_run_folder(log_dir: str | Path, name: str) -> Path:

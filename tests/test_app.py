@@ -495,7 +495,7 @@ no_picture, cannot, not_here = (
 )
 private, scheme = (
     "is this machine or a private network",
-    "give the address of a picture, http:// or https://",
+    "is refused .* http:// or https://",
 )
 no_weights, other = "holds no plain weights", "holds the weights of another model"
 

@@ -10,7 +10,6 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
 import matplotlib.pyplot as plt
 import pytest
 import torch
@@ -22,7 +21,14 @@ from going_modular.config import Config
 from going_modular.experiment import run, setup
 from going_modular.runs import best_row, new_run_folder, read_run, read_runs
 from going_modular.trackers import TRACKERS, Tracker, mlflow_client
-from tests.folders import finds, free_port, rows_of, train_arguments, write_pictures
+from tests.folders import (
+    finds,
+    free_port,
+    rows_of,
+    train_arguments,
+    wait_for_page,
+    write_pictures,
+)
 
 KINDS = [kind for kind in TRACKERS if kind != "none"]
 SIZES = {"model": "mlp", "channels": 1, "image_size": 8, "hidden_units": 4}
@@ -424,16 +430,6 @@ def test_the_best_row_is_the_most_accurate_then_of_least_loss_then_the_first():
 # ---- Their pages
 
 
-def fetch(server, url, **options):
-    """Return what a server answers at ``url``, once it does."""
-    for _ in range(1500):
-        assert server.poll() is None, "the server ended"
-        with contextlib.suppress(httpx.TransportError):
-            return httpx.get(url, timeout=60, **options).raise_for_status()
-        time.sleep(0.2)
-    raise AssertionError(f"{url} does not answer")
-
-
 @contextlib.contextmanager
 def serving(*command, folder):
     """Run a server of this Python's; yield (its process, its address)."""
@@ -464,18 +460,18 @@ def test_the_page_answers_over_http(kind, log_dir, tmp_path):
     if kind == "tensorboard":
         command = ["tensorboard.main", "--logdir", str(log_dir)]
         with serving(*command, folder=tmp_path) as (server, address):
-            assert "<tb-webapp" in fetch(server, address).text
+            assert "<tb-webapp" in wait_for_page(server, address).text
             url = f"{address}/data/plugin/scalars/scalars"
             asked = {"run": folder.name, "tag": "valid_acc"}
-            ((_, step, value),) = fetch(server, url, params=asked).json()
+            ((_, step, value),) = wait_for_page(server, url, params=asked).json()
     else:
         store = f"sqlite:///{(log_dir / 'mlflow.db').as_posix()}"
         command = ["mlflow", "server", "--backend-store-uri", store, "--workers", "1"]
         with serving(*command, folder=tmp_path) as (server, address):
-            assert '<div id="root"' in fetch(server, address).text
+            assert '<div id="root"' in wait_for_page(server, address).text
             _, latest = latest_in_mlflow(folder)
             url = f"{address}/api/2.0/mlflow/metrics/get-history"
             asked = {"run_id": latest.info.run_id, "metric_key": "valid_acc"}
-            (metric,) = fetch(server, url, params=asked).json()["metrics"]
+            (metric,) = wait_for_page(server, url, params=asked).json()["metrics"]
             step, value = metric["step"], metric["value"]
     assert (step, value) == (3, 0.75)
