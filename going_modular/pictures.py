@@ -118,8 +118,7 @@ def unpack(
         max_bytes: limit for the members' total size, unpacked.
 
     Raises:
-        FileNotFoundError: if there is no archive.
-        OSError: if the folder cannot be written.
+        OSError: if there is no archive, or the folder cannot be written.
         ValueError: if it is not a zip or damaged, has a member that would leave the
             folder, a link or a device, or is larger than max_bytes.
     """
@@ -154,7 +153,9 @@ def problem_with(source: BinaryIO | Image.Image, error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError):  # above Pillow's higher limit
         return f"has too many pixels, the limit is {MAX_PIXELS:,}: make it smaller"
     if not isinstance(error, UnidentifiedImageError):
-        return f"cannot be decoded ({error}): replace it, or take it out of the folder"
+        return (
+            f"cannot be decoded ({error}): fetch it again, or take it out of the folder"
+        )
     if source.seek(0, os.SEEK_END):
         return "is not a picture: replace it, or take it out of the folder"
     return "is empty, 0 bytes: replace it, or take it out of the folder"
