@@ -389,12 +389,12 @@ def test_a_module_written_by_hand_is_reported_and_kept(exported, capsys):
 
 ORDER = {  # the table of the layers, said a second time
     "base": ["config", "checkpoints", "utils", "plots"],
-    "data": ["datasets", "urls", "pictures", "data_setup"],
+    "data": ["datasets", "urls", "pictures", "data_setup", "folders"],
     "networks": ["model_builder", "effnet", "vit", "networks"],
     "learning": ["metrics", "engine", "schedules", "updates", "distributed"],
     "running": ["trackers", "runs", "experiment"],
-    "doors": ["predictions", "onnx_export", "app", "measure", "commands"]
-    + ["__main__", "train"],
+    "doors": ["predictions", "onnx_export", "evaluation", "app", "demo", "measure"]
+    + ["training", "commands", "__main__", "train"],
 }
 TRAINING = {*ORDER["learning"], *ORDER["running"]}
 

@@ -40,13 +40,13 @@ MAIN_GUARD = 'if __name__ == "__main__" and "__file__" in globals():'
 # functions as well, so that no two can ever import each other.
 LAYERS = {
     "base": ["config", "checkpoints", "utils", "plots"],
-    "data": ["datasets", "urls", "pictures", "data_setup"],
+    "data": ["datasets", "urls", "pictures", "data_setup", "folders"],
     "networks": ["model_builder", "effnet", "vit", "networks"],
     "learning": ["metrics", "engine", "schedules", "updates", "distributed"],
     "running": ["trackers", "runs", "experiment"],
     "doors": [
-        *["predictions", "onnx_export", "app", "measure"],
-        *["commands", "__main__", "train"],
+        *["predictions", "onnx_export", "evaluation", "app", "demo", "measure"],
+        *["training", "commands", "__main__", "train"],
     ],
 }
 MODULES = [*chain(*LAYERS.values())]
