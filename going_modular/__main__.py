@@ -72,7 +72,11 @@ def build_parser() -> argparse.ArgumentParser:
             if name in texts:
                 is_needed = default is option.empty
                 flag = name if is_needed else f"--{name.replace('_', '-')}"
-                shown = "" if is_needed or default is None else f" (default: {default})"
+                shown = (
+                    ""
+                    if is_needed or default in (None, "")
+                    else f" (default: {default})"
+                )
                 settings = OPTIONS.get(option.annotation, {})
                 added.add_argument(flag, help=texts[name] + shown, **settings)
     return parser

@@ -2,14 +2,39 @@
 """A training described by one frozen object, and the file that keeps it."""
 
 import json
+import reprlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FROM_ZERO = {"weight_decay", "num_workers", "seed"}  # other numbers are above 0
+FROM_ZERO = {  # other numbers are above 0
+    "weight_decay",
+    "num_workers",
+    "seed",
+    "valid_share",
+    "label_smoothing",
+    "early_stopping",
+    "unfreeze",
+}
 
 
-HIGHEST = {"image_size": 2048, "depth": 100}
+HIGHEST = {
+    "image_size": 2048,
+    "hidden_units": 16_384,
+    "embed_dim": 16_384,
+    "mlp_dim": 65_536,
+    "depth": 100,
+    "num_workers": 256,
+    "valid_share": 0.9,
+    "label_smoothing": 0.9,
+}
+
+
+WORDS = {  # of the other texts their registries know what there is
+    "augment": ("none", "light", "strong"),
+    "resize": ("squash", "crop", "pad"),
+    "class_weights": ("none", "balanced"),
+}
 
 
 @dataclass(frozen=True)
@@ -17,16 +42,27 @@ class Config:
     """All that decides what a training computes: equal configs, equal weights.
 
     Attributes:
-        data: folder with train/ and valid/
-        model: network: tinyvgg, cnn, mlp, vit, effnet_lite0 or effnetb2
+        data: folder with train/ and valid/, or with a folder for each class
+        model: network: tinyvgg, cnn, mlp, vit, effnet_lite0, effnetb2, or
+            torchvision:NAME for a classification network of torchvision
         hidden_units: channels of the first layers
         image_size: resize images to this side length, in pixels
-        augment: flip and rotate the training pictures at random
+        augment: random changes of the training pictures: none, light (flip and
+            rotate) or strong (colors and shapes as well)
+        resize: pictures become squares: squash (whole, distorted), crop (the middle)
+            or pad (whole, with edges)
+        valid_share: share of the training pictures to validate on, such as 0.2, if
+            there is no folder valid/
         epochs: passes over the training pictures
         batch_size: pictures per step, in each process
         lr: the schedule's highest learning rate
         schedule: constant, step, cosine, one_cycle or warmup_cosine
         weight_decay: AdamW's weight decay
+        class_weights: none, or balanced: rare classes count more in the loss
+        label_smoothing: share of a label that is spread over all classes
+        early_stopping: end after so many epochs without a better one; 0: never
+        unfreeze: pretrained networks: train so many of the last blocks too
+        weights: begin from these weights: best.pt of a training, or its folder
         num_workers: processes that load pictures; results stay the same
         seed: of weights, order and augmentation
         patch_size: vit: side length of a patch, in pixels
@@ -38,6 +74,8 @@ class Config:
         accumulate: micro-batches per step: less memory, equal gradients
         compile: compile the model first; pays in long trainings
         tracker: none, tensorboard, wandb (offline) or mlflow
+        max_pixels: pictures that are larger are refused
+        deterministic: equal results in every run, also on a GPU
 
     Raises:
         ValueError: if a value has another type, or a number is out of its range.
@@ -48,12 +86,19 @@ class Config:
     hidden_units: int = 16
     image_size: int = 64
     channels: int = 3  # of an image; no option, since a folder's always have 3
-    augment: bool = True
+    augment: str = "light"
+    resize: str = "squash"
+    valid_share: float = 0.0
     epochs: int = 5
     batch_size: int = 32
     lr: float = 3e-3
     schedule: str = "one_cycle"
     weight_decay: float = 0.01
+    class_weights: str = "none"
+    label_smoothing: float = 0.0
+    early_stopping: int = 0
+    unfreeze: int = 0
+    weights: str = ""
     num_workers: int = 0
     seed: int = 42
     patch_size: int = 8
@@ -65,22 +110,28 @@ class Config:
     accumulate: int = 1
     compile: bool = False
     tracker: str = "none"
+    max_pixels: int = 50_000_000
+    deterministic: bool = True
 
     def __post_init__(self):
         for name, value in vars(self).items():
-            kind = Config.__annotations__[name]
+            kind, shown = Config.__annotations__[name], reprlib.repr(value)
             if type(value) not in ({int, float} if kind is float else {kind}):
                 raise ValueError(
-                    f"{name} is {value!r}: it must be of type {kind.__name__}"
+                    f"{name} is {shown}: it must be of type {kind.__name__}"
                 )
-            from_zero = name in FROM_ZERO
-            highest = HIGHEST.get(name) or 2**32 - 1
-            if kind in (bool, str) or (value == 0 and from_zero):
+            if kind is str:
+                if value not in (words := WORDS.get(name, [value])):
+                    raise ValueError(
+                        f"{name} is {shown}: choose one of {', '.join(words)}"
+                    )
                 continue
-            if not 0 < value <= highest:  # nor NaN
-                lowest = "from 0" if from_zero else "above 0"
+            lowest = "from 0" if name in FROM_ZERO else "above 0"
+            highest = HIGHEST.get(name, 2**32 - 1)
+            is_zero = value == 0 and name in FROM_ZERO
+            if kind is not bool and not (is_zero or 0 < value <= highest):  # nor NaN
                 raise ValueError(
-                    f"{name} is {value}: choose a number {lowest}, up to {highest}"
+                    f"{name} is {shown}: choose a number {lowest}, up to {highest}"
                 )
         if self.accumulate > self.batch_size:
             raise ValueError(
@@ -89,7 +140,16 @@ class Config:
             )
 
 
-MAY_CHANGE = {"data", "num_workers", "accumulate", "compile", "tracker", "versions"}
+MAY_CHANGE = {
+    "data",
+    "num_workers",
+    "accumulate",
+    "compile",
+    "tracker",
+    "early_stopping",
+    "max_pixels",
+    "versions",
+}
 
 
 class Choices(dict):
@@ -110,26 +170,49 @@ class Choices(dict):
         )
 
 
+OTHERS = {"class_names", "versions", "pictures", "unsure_below"}  # in config.json too
+
+
+def renewed(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a kept config with today's words for what an older one said."""
+    if isinstance(content.get("augment"), bool):
+        return content | {"augment": "light" if content["augment"] else "none"}
+    return content
+
+
+def run_folder(path: str | Path) -> Path:
+    """Return the folder of a training, also for the path to a file in it."""
+    path = Path(path)
+    return path.parent if path.is_file() else path
+
+
 def read_config(folder: str | Path) -> tuple[Config, list[str]]:
     """Return the Config and the class names in folder/config.json.
+
+    Args:
+        folder: of a training, or the path to a file in it, such as best.pt.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is damaged or describes no training.
     """
-    path = Path(folder) / "config.json"
+    path = run_folder(folder) / "config.json"
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} is missing: the folder of a training holds config.json and best.pt"
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_bytes())  # in bytes a BOM is understood
         names = content["class_names"]
         is_list = isinstance(names, list) and len(names) > 1 and "model" in content
         if not is_list or not all(isinstance(name, str) for name in names):
             raise ValueError("it needs a model and two or more names of classes")
-        known = {name: content[name] for name in vars(Config()) if name in content}
-        return Config(**known), names
+        if len(set(names)) < len(names):
+            raise ValueError("two of its classes have the same name")
+        settings = {name: renewed(content)[name] for name in content.keys() - OTHERS}
+        if unknown := settings.keys() - vars(Config()):
+            raise ValueError(f"there is no setting {reprlib.repr(min(unknown))}")
+        return Config(**settings), names
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{path} describes no training ({error}): mend it, or take it from a copy"

@@ -19,7 +19,7 @@ from going_modular.checkpoints import (
     whole_file,
     write_json,
 )
-from going_modular.config import MAY_CHANGE, Config
+from going_modular.config import MAY_CHANGE, Config, renewed
 from going_modular.data_setup import create_dataloaders, create_transforms
 from going_modular.distributed import ALONE, Group, check_batch_split, mean_row
 from going_modular.engine import train_epochs
@@ -69,7 +69,7 @@ def load_folders(
     if not data.exists() and Path(f"{data}.zip").exists():
         unpack(f"{data}.zip", data)
     prepare, transform, valid_transform = create_transforms(
-        config.image_size, config.augment, network.mean, network.std
+        config.image_size, config.augment != "none", network.mean, network.std
     )
     loaders: Any = create_dataloaders(
         data / "train",
@@ -142,7 +142,7 @@ def resume(experiment: Experiment, out: str | Path) -> list[dict]:
     """
     last = Path(out) / "last.pt"
     checkpoint = read_checkpoint(last)
-    kept = checkpoint["config"]
+    kept = renewed(checkpoint["config"])
     for name, value in described(experiment).items():
         if kept.get(name, value) != value and name not in MAY_CHANGE:
             raise ValueError(

@@ -102,13 +102,13 @@ def test_two_processes_are_one_with_twice_the_batch(data, tmp_path, capsys):
     assert sorted(os.listdir(two)) == kept
 
 
-@pytest.mark.parametrize("more", ["", "--accumulate 2", "--augment"])
+@pytest.mark.parametrize("more", ["", "--accumulate 2", "--augment light"])
 def test_processes_with_uneven_parts_are_one(tmp_path, more):
     """Batches of 5 and 2, on 2 processes: 3 + 2 and 1 + 1 pictures."""
     one, two, counts = tmp_path / "one", tmp_path / "two", {"train": 6, "valid": 4}
     data = write_pictures(tmp_path / "data", ("night", "day"), counts)
     (data / "valid" / "night" / "0.png").unlink()  # 7 are left
-    options = f"{VIT} --no-augment --batch-size 5 {more}"
+    options = f"{VIT} --augment none --batch-size 5 {more}"
     assert main(train_arguments(data, one, options)) == 0
     two.mkdir()
     shutil.copy(one / "config.json", two)  # whose batch is that of all processes

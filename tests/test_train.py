@@ -319,11 +319,20 @@ BAD_CONFIGS = {
     "negative seed": ({"seed": -1}, "seed is -1: choose a number from 0"),
     "seed": ({"seed": 2**32}, "seed is 4294967296: .* up to 4294967295"),
     "text": ({"batch_size": "64"}, "batch_size is '64': .*type int"),
-    "number": ({"augment": 1}, "augment is 1: .*type bool"),
+    "number": ({"augment": 1}, "augment is 1: .*type str"),
+    "old switch": ({"augment": True}, "augment is True: .*type str"),
+    "word": ({"augment": "heavy"}, "augment is 'heavy': .*none, light, strong"),
+    "shape": ({"resize": "stretch"}, "resize is 'stretch': .*squash, crop, pad"),
+    "weights": ({"class_weights": "2"}, "class_weights is '2': .*none, balanced"),
     "name": ({"model": None}, "model is None: .*type str"),
     "switch": ({"hidden_units": True}, "hidden_units is True: .*type int"),
     "huge images": ({"image_size": 2049}, "image_size is 2049: .* up to 2048"),
     "depth": ({"depth": 101}, "depth is 101: .* up to 100"),
+    "too wide": ({"hidden_units": 10**6}, "hidden_units is 1000000: .* up to 16384"),
+    "too many digits": ({"lr": 10**999}, r"lr is 10+\.\.\.0+: .* up to 4294967295"),
+    "share": ({"valid_share": 1.5}, "valid_share is 1.5: .* from 0, up to 0.9"),
+    "workers": ({"num_workers": 10**5}, "num_workers is 100000: .* up to 256"),
+    "list": ({"model": [1] * 999}, r"model is \[1, 1, .*\.\.\.\]: .*type str"),
     "micro-batches": ({"accumulate": 33}, "accumulate is 33: a batch of 32"),
 }
 
@@ -343,6 +352,41 @@ def test_a_config_of_wrong_values_is_damaged(data, tmp_path, capsys):
     assert_one_line(
         status, capsys, "config.json describes no training.*augment is 'no'"
     )
+
+
+ODD_CONFIGS = {
+    "Infinity": ('"lr": Infinity', "lr is inf"),
+    "minus zero": ('"seed": -1', "seed is -1"),
+    "fraction": ('"epochs": 1.0', "epochs is 1.0: it must be of type int"),
+    "list": ('"image_size": [16, 16]', r"image_size is \[16, 16\]"),
+    "nothing": ('"schedule": null', "schedule is None"),
+    "many digits": (f'"lr": {"9" * 5000}', "4300 digits"),
+    "unknown": ('"colour": 1', "there is no setting 'colour'"),
+    "classes twice": ('"class_names": ["a", "b", "a"]', "the same name"),
+    "one class": ('"class_names": ["a"]', "two or more names"),
+    "a number as class": ('"class_names": ["a", 2]', "two or more names"),
+    "deep": (f'"class_names": {"[" * 100_000}', "recursion"),
+}
+
+
+@pytest.mark.parametrize(("entry", "message"), ODD_CONFIGS.values(), ids=ODD_CONFIGS)
+def test_odd_configs_end_in_a_sentence(tmp_path, entry, message):
+    whole = f'{{"model": "cnn", "class_names": ["a", "b"], {entry}}}'
+    (tmp_path / "config.json").write_text(whole)
+    with pytest.raises(ValueError, match=f"describes no training.*{message}") as told:
+        read_config(tmp_path)
+    assert len(str(told.value).replace(str(tmp_path), "")) < 300
+
+
+@pytest.mark.parametrize(("old", "new"), [(True, "light"), (False, "none")])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("name", ["", "best.pt", "config.json"])
+def test_an_older_config_is_understood(tmp_path, old, new, encoding, name):
+    (tmp_path / "best.pt").touch()
+    content = {"model": "mlp", "augment": old, "class_names": ["a", "b"]}
+    (tmp_path / "config.json").write_text(json.dumps(content), encoding=encoding)
+    config, names = read_config(tmp_path / name)
+    assert config == Config(model="mlp", augment=new) and names == ["a", "b"]
 
 
 def test_an_archive_beside_the_missing_folder_is_unpacked(data, tmp_path):
