@@ -3,7 +3,7 @@
 
 base:
     config: A training described by one frozen object, and the file that keeps it.
-    checkpoints: Whole files, weights read without running code, checkpoints.
+    checkpoints: Whole files, and weights read without running code.
     utils: Seeds, the device, a tensor in one line, weights saved and loaded.
     plots: Figures of data and results.
 
@@ -29,6 +29,7 @@ learning:
 running:
     trackers: Observers of a training's rows: TensorBoard, W&B, MLflow.
     runs: Runs in folders: a folder of its own for each, read back and compared.
+    states: All that a training needs to go on: saved, read, restored.
     experiment: An experiment: set up from a config, run, kept, resumed.
 
 doors:

@@ -1,25 +1,43 @@
 # Written by tools/export.py from 01_workflow.ipynb, 04_custom_datasets.ipynb,
 # 05_going_modular.ipynb: edit there, not here.
-"""Whole files, weights read without running code, checkpoints."""
+"""Whole files, and weights read without running code."""
 
 import contextlib
+import glob
 import json
 import os
-import random
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 import torch
 from torch import nn
 
 
+def sweep(folder: Path, name: str) -> None:
+    """Remove what killed processes left unfinished of a file or folder, NAME.PID.tmp.
+
+    Args:
+        folder: where it stands.
+        name: of the file or folder, or a pattern.
+    """
+    for path in folder.glob(f"{name}.*.tmp"):
+        try:
+            if found := re.search(r"\.(\d{1,9})\.tmp$", path.name):
+                os.getpgid(int(found[1]))
+        except (ProcessLookupError, AttributeError):  # Windows deletes no open file
+            shutil.rmtree(path, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
 @contextlib.contextmanager
 def whole_file(path: str | Path) -> Iterator[BinaryIO]:
-    """Yield a binary file that replaces ``path`` atomically on success.
+    """Yield a binary file that replaces ``path`` atomically, on the disk, on success.
 
     Args:
         path: where the file shall stand; its folder is made if it is missing.
@@ -31,10 +49,23 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent, glob.escape(path.name))
         with open(temporary, "wb") as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut may leave an empty file
         os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch.save may report a full disk so
+        with contextlib.suppress(OSError):  # Windows does not open a folder
+            folder = os.open(path.parent, os.O_RDONLY)
+            os.fsync(folder)
+            os.close(folder)
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError):  # torch.save's, over what really happened
+            error = error.__context__ or error
+        if isinstance(error, ConnectionError) or not isinstance(
+            error, OSError | RuntimeError
+        ):  # Ctrl-C, or another signal
+            raise error from None
         raise OSError(
             f"cannot write {path}: {error}. Choose a folder that you may write to, "
             "with space left."
@@ -63,8 +94,12 @@ def read_plain(path: str | Path) -> Any:
             f"{path} does not exist; check the path, or save it first"
         )
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except PermissionError:
+        with open(path, "rb") as file:
+            if file.read(2) == b"PK" and zipfile.ZipFile(file).testzip():
+                raise ValueError("a checksum is wrong")  # torch.load looks at none
+            file.seek(0)
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except (PermissionError, MemoryError):
         raise
     except Exception:  # a damaged file can make the reader stumble anywhere
         raise ValueError(
@@ -74,8 +109,29 @@ def read_plain(path: str | Path) -> Any:
         ) from None
 
 
-def check_fit(state: Any, model: nn.Module, path: object) -> None:
-    """Raise ValueError unless a state dict has the model's names and shapes.
+WRAPPERS = r"\b(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+
+
+def unwrap(state: dict[str, Any], names: Iterable[str] = ()) -> dict[str, Any]:
+    """Return a state dict with the names from before its model was wrapped.
+
+    Such wrappers are DataParallel, torch.compile, AveragedModel, or several of them.
+
+    Args:
+        state: name -> tensor.
+        names: the model's, if some of its own look like a wrapper's.
+    """
+    plain = {re.sub(WRAPPERS, "", str(name)): value for name, value in state.items()}
+    plain.pop("n_averaged", None)
+    own = {re.sub(WRAPPERS, "", name): name for name in names}
+    return {own.get(name, name): value for name, value in plain.items()}
+
+
+def check_fit(state: Any, model: nn.Module, path: object) -> dict[str, torch.Tensor]:
+    """Return a state dict for ``load_state_dict``, or raise ValueError.
+
+    Names, shapes, dtypes and layouts must be the model's. Those of a wrapped model
+    are unwrapped.
 
     Args:
         state: name -> tensor; anything else is refused.
@@ -89,18 +145,28 @@ def check_fit(state: Any, model: nn.Module, path: object) -> None:
             f"{path} holds a {type(state).__name__}, not named tensors; save it with "
             "save_model"
         )
-    shapes, wanted = (
-        {name: tuple(value.shape) for name, value in each.items()}
-        for each in (state, model.state_dict())
+    wanted = model.state_dict()
+    if state.keys() != wanted.keys():
+        state = unwrap(state, wanted)
+    facts, wanted = (
+        {
+            name: f"{tuple(value.shape)} {value.dtype} {value.layout}".replace(
+                "torch.", ""
+            ).removesuffix(" strided")
+            for name, value in each.items()
+        }
+        for each in (state, wanted)
     )
-    differing = {name for name, _ in shapes.items() ^ wanted.items()}
+    facts |= {name: "a meta tensor" for name, value in state.items() if value.is_meta}
+    differing = {name for name, _ in facts.items() ^ wanted.items()}
     if differing:
         name = min(differing, key=str)
         raise ValueError(
             f"{path} holds the weights of another model: {len(differing)} entries "
-            f"differ, first {name!r}, which is {shapes.get(name, 'missing')} in the "
+            f"differ, first {name!r}, which is {facts.get(name, 'missing')} in the "
             f"file and {wanted.get(name, 'missing')} in the model"
         )
+    return state
 
 
 @contextlib.contextmanager
@@ -115,7 +181,10 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f"{path.name}.", dir=path.parent))
+    sweep(path.parent, glob.escape(path.name))
+    temporary = Path(
+        tempfile.mkdtemp(f".{os.getpid()}.tmp", f"{path.name}.", path.parent)
+    )
     try:
         temporary.chmod(0o755)  # a temporary folder is its owner's alone
         yield temporary
@@ -126,97 +195,48 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def to_json(content: object, indent: int | None = None) -> bytes:
+    """Return plain values as valid JSON: null for NaN and infinity, which it lacks."""
+    finite = json.loads(json.dumps(content), parse_constant=lambda _: None)
+    return json.dumps(finite, indent=indent, allow_nan=False).encode()
+
+
 def write_json(path: str | Path, content: object) -> None:
     """Write plain values as a JSON file, whole or not at all."""
     with whole_file(path) as file:
-        file.write(json.dumps(content, indent=2).encode())
+        file.write(to_json(content, indent=2))
 
 
-def random_states() -> dict[str, Any]:
-    """Return the states of all random generators as plain values and tensors."""
-    name, keys, *rest = np.random.get_state()
-    states = {
-        "python": random.getstate(),
-        "numpy": (name, torch.from_numpy(keys), *rest),
-        "torch": torch.get_rng_state(),
-    }
-    if kind := torch.accelerator.current_accelerator(check_available=True):
-        states[kind.type] = torch.get_device_module(kind).get_rng_state()
-    return states
+@contextlib.contextmanager
+def lock_folder(path: str | Path) -> Iterator[None]:
+    """Keep a folder, made if it is missing, for this process within the block.
 
-
-def restore_random_states(states: dict[str, Any]) -> None:
-    """Put the random generators back into the states of ``random_states``."""
-    random.setstate(states["python"])
-    np.random.set_state(states["numpy"])
-    torch.set_rng_state(states["torch"])
-    kind = torch.accelerator.current_accelerator(check_available=True)
-    if kind and kind.type in states:
-        torch.get_device_module(kind).set_rng_state(states[kind.type])
-
-
-def save_checkpoint(
-    path: str | Path, parts: dict[str, Any], rows: list[dict], config: dict
-) -> None:
-    """Write all that a training needs to go on after its last finished epoch.
-
-    Args:
-        path: the file; it is written whole or not at all.
-        parts: name -> object with a state dict, such as model and optimizer.
-        rows: the results, one row an epoch.
-        config: plain values.
+    The system ends that with the process, however it ends. What a killed process left
+    half written is removed.
 
     Raises:
-        OSError: as ``whole_file``.
+        OSError: if another process has the folder, or it cannot be written.
     """
-    content = {
-        "parts": {name: part.state_dict() for name, part in parts.items()},
-        "epoch": len(rows),
-        "rows": rows,
-        "config": config,
-        "random": random_states(),
-    }
-    with whole_file(path) as file:
-        torch.save(content, file)
+    from filelock import FileLock, Timeout  # here: a demo does not need it
 
-
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Return what ``save_checkpoint`` wrote: parts, epoch, rows, config, random.
-
-    Raises:
-        FileNotFoundError, PermissionError: as ``read_plain``.
-        ValueError: if the file is damaged or no checkpoint.
-    """
-    content = read_plain(path)
-    if not isinstance(content, dict) or not (
-        {"parts", "epoch", "rows", "config", "random"} <= content.keys()
-    ):
-        raise ValueError(
-            f"{path} is no checkpoint: give it the file last.pt of a training's folder"
-        )
-    return content
-
-
-def restore_checkpoint(
-    path: str | Path, content: dict[str, Any], parts: dict[str, Any]
-) -> None:
-    """Put parts and random generators into the state that a checkpoint holds.
-
-    Args:
-        path: where ``content`` was read, for messages.
-        content: what ``read_checkpoint`` returned.
-        parts: name -> object with a state dict; "model" must be among them.
-
-    Raises:
-        ValueError: if the parts are others, or the model has another architecture;
-            nothing is changed then.
-    """
-    states = content["parts"]
-    if parts.keys() != states.keys():
-        raise ValueError(
-            f"{path} holds {sorted(states)}, but {sorted(parts)} are to be restored"
-        )
-    check_fit(states["model"], parts["model"], path)
-    for name, part in parts.items():
-        part.load_state_dict(states[name])
-    restore_random_states(content["random"])
+    folder = Path(path)
+    is_new = not folder.exists()
+    lock = FileLock(folder / ".lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except OSError as error:
+        reason = f"cannot write into {folder}: {error}. Choose"
+        if isinstance(error, Timeout):
+            reason = f"{folder} is in use by another training: wait for it, or choose"
+        raise OSError(f"{reason} another folder") from None
+    try:
+        sweep(folder, "*.pt")
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(lock.lock_file)  # while it is held; Windows does it afterwards
+        lock.release()
+        with contextlib.suppress(OSError):
+            if is_new:
+                folder.rmdir()  # if nothing was written

@@ -12,13 +12,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from going_modular.checkpoints import (
-    read_checkpoint,
-    restore_checkpoint,
-    save_checkpoint,
-    whole_file,
-    write_json,
-)
+from going_modular.checkpoints import whole_file, write_json
 from going_modular.config import MAY_CHANGE, Config, renewed
 from going_modular.data_setup import create_dataloaders, create_transforms
 from going_modular.distributed import ALONE, Group, check_batch_split, mean_row
@@ -27,6 +21,7 @@ from going_modular.networks import Network, blueprint
 from going_modular.pictures import unpack
 from going_modular.runs import best_row
 from going_modular.schedules import SCHEDULES
+from going_modular.states import read_checkpoint, restore_checkpoint, save_checkpoint
 from going_modular.updates import Updater, compile_model
 from going_modular.utils import get_device, save_model, set_seeds
 

@@ -85,14 +85,14 @@ def save_model(model: nn.Module, target_dir: str | Path, model_name: str) -> Pat
 def load_model(model: nn.Module, path: str | Path) -> nn.Module:
     """Load the weights at ``path`` into the model, where it is, and return it.
 
+    They may have been saved from the model wrapped, by torch.compile for instance.
+
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if the file holds no plain weights, or those of another
             architecture; the model is then unchanged.
     """
-    state = read_plain(path)
-    check_fit(state, model, path)
-    model.load_state_dict(state)
+    model.load_state_dict(check_fit(read_plain(path), model, path))
     return model
 
 

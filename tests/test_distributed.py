@@ -16,11 +16,11 @@ import torch
 from torch import nn
 
 from going_modular.__main__ import main
-from going_modular.checkpoints import read_checkpoint
 from going_modular.config import read_config
 from going_modular.distributed import ALONE, Group, check_batch_split, mean_row
 from going_modular.engine import test_step as evaluate
 from going_modular.engine import update_weights
+from going_modular.states import read_checkpoint
 from going_modular.updates import Updater
 from tests.folders import (
     free_port,

@@ -392,7 +392,7 @@ ORDER = {  # the table of the layers, said a second time
     "data": ["datasets", "urls", "pictures", "data_setup", "folders"],
     "networks": ["model_builder", "effnet", "vit", "networks"],
     "learning": ["metrics", "engine", "schedules", "updates", "distributed"],
-    "running": ["trackers", "runs", "experiment"],
+    "running": ["trackers", "runs", "states", "experiment"],
     "doors": ["predictions", "onnx_export", "evaluation", "app", "demo", "measure"]
     + ["training", "commands", "__main__", "train"],
 }

@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import nn
 
-from going_modular import checkpoints, data_setup, experiment, pictures
+from going_modular import data_setup, experiment, pictures, states
 from going_modular.__main__ import main
 from going_modular.config import Config, read_config
 from going_modular.networks import NETWORKS
@@ -124,7 +124,7 @@ def test_killed_at_ten_random_moments_and_resumed(data, tmp_path):
         child.kill()
         child.join()
         if (killed / "last.pt").exists():
-            checkpoints.read_checkpoint(killed / "last.pt")
+            states.read_checkpoint(killed / "last.pt")
     assert train(data, killed, "--epochs 60 --resume") == 0
     for name in ("last.pt", "best.pt"):
         assert same_weights(killed, whole, name)
@@ -404,14 +404,14 @@ def test_a_checkpoint_restores_every_generator_and_part(tmp_path):
     model(torch.ones(1, 2)).sum().backward()
     optimizer.step()
     parts = {"model": model, "optimizer": optimizer}
-    checkpoints.save_checkpoint(path, parts, [{"epoch": 1}], {"lr": 0.1})
+    states.save_checkpoint(path, parts, [{"epoch": 1}], {"lr": 0.1})
     drawn = random.random(), np.random.rand(), np.random.randn(), torch.rand(3)
 
     other = nn.Linear(2, 2)
     restored = torch.optim.AdamW(other.parameters(), lr=0.5)
-    content = checkpoints.read_checkpoint(path)
+    content = states.read_checkpoint(path)
     others = {"model": other, "optimizer": restored}
-    checkpoints.restore_checkpoint(path, content, others)
+    states.restore_checkpoint(path, content, others)
     again = random.random(), np.random.rand(), np.random.randn(), torch.rand(3)
     assert drawn[:3] == again[:3] and torch.equal(drawn[3], again[3])
     assert same(model.state_dict(), other.state_dict())
@@ -422,25 +422,25 @@ def test_a_checkpoint_restores_every_generator_and_part(tmp_path):
 def test_checkpoints_that_do_not_fit(tmp_path):
     model, other = nn.Linear(2, 2), nn.Linear(3, 2)
     path, parts = tmp_path / "last.pt", {"model": other}
-    checkpoints.save_checkpoint(path, {"model": model}, [], {})
-    content = checkpoints.read_checkpoint(path)
+    states.save_checkpoint(path, {"model": model}, [], {})
+    content = states.read_checkpoint(path)
     before = {name: value.clone() for name, value in other.state_dict().items()}
     with pytest.raises(ValueError, match="weights of another model"):
-        checkpoints.restore_checkpoint(path, content, parts)
+        states.restore_checkpoint(path, content, parts)
     parts["optimizer"] = torch.optim.SGD(other.parameters())
     with pytest.raises(ValueError, match=r"\['model'\], but \['model', 'optimizer'\]"):
-        checkpoints.restore_checkpoint(path, content, parts)
+        states.restore_checkpoint(path, content, parts)
     assert same(before, other.state_dict())
     path = save_model(model, tmp_path, "weights.pt")
     with pytest.raises(ValueError, match=r"weights.pt is no checkpoint.*last.pt"):
-        checkpoints.read_checkpoint(path)
+        states.read_checkpoint(path)
 
 
 def test_a_failed_writer_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     path, model = tmp_path / "last.pt", nn.Linear(2, 2)
-    checkpoints.save_checkpoint(path, {"model": model}, [], {})
+    states.save_checkpoint(path, {"model": model}, [], {})
     old = path.read_bytes()
     monkeypatch.setattr(torch, "save", fail_with_a_full_disk)
     with pytest.raises(OSError, match="cannot write"):
-        checkpoints.save_checkpoint(path, {"model": model}, [{"epoch": 1}], {})
+        states.save_checkpoint(path, {"model": model}, [{"epoch": 1}], {})
     assert path.read_bytes() == old and list(tmp_path.iterdir()) == [path]

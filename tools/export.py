@@ -43,7 +43,7 @@ LAYERS = {
     "data": ["datasets", "urls", "pictures", "data_setup", "folders"],
     "networks": ["model_builder", "effnet", "vit", "networks"],
     "learning": ["metrics", "engine", "schedules", "updates", "distributed"],
-    "running": ["trackers", "runs", "experiment"],
+    "running": ["trackers", "runs", "states", "experiment"],
     "doors": [
         *["predictions", "onnx_export", "evaluation", "app", "demo", "measure"],
         *["training", "commands", "__main__", "train"],
