@@ -91,9 +91,7 @@ class GraphUpdate:
         self.graph = torch.cuda.CUDAGraph()
         arguments[1].zero_grad()
         with torch.cuda.graph(self.graph):
-            self.outputs, _, self.loss = plain_update(
-                model, self.X, self.y, *arguments
-            )
+            self.outputs, _, self.loss = plain_update(model, self.X, self.y, *arguments)
         return found
 
 
@@ -149,7 +147,9 @@ class Contestant:
                 pin_memory=on_gpu,
                 collate_fn=datasets.as_is,
             )
-        forward = torch.compile(self.model, mode=mode, dynamic=False) if mode else self.model
+        forward = (
+            torch.compile(self.model, mode=mode, dynamic=False) if mode else self.model
+        )
         self.update = plain_update if loop == "by hand" else engine.update_weights
         if graph:
             self.update = GraphUpdate()
