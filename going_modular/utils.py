@@ -44,11 +44,13 @@ def get_device() -> torch.device:
     )
 
 
-def set_seeds(seed: int = 42) -> None:
+def set_seeds(seed: int = 42, deterministic: bool | None = None) -> None:
     """Seed Python, NumPy and torch, on the CPU and every accelerator.
 
     Args:
         seed: 0 to 2**32 - 1, the range that all three accept.
+        deterministic: whether a GPU, too, computes the same bits in every run, slower;
+            an operation that cannot raises RuntimeError then. None: as it was.
 
     Raises:
         ValueError: if the seed is out of range.
@@ -60,6 +62,12 @@ def set_seeds(seed: int = 42) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)  # covers the accelerators too
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at first use
+    if deterministic is not None:
+        torch.use_deterministic_algorithms(deterministic)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # it takes time
+    if deterministic:
+        torch.backends.cudnn.benchmark = False  # it may choose anew in every run
 
 
 def save_model(model: nn.Module, target_dir: str | Path, model_name: str) -> Path:

@@ -1,5 +1,6 @@
 """Seeds, the device, tensors in one line, probabilities, and lesson 00's figure."""
 
+import os
 import random
 import re
 
@@ -74,6 +75,36 @@ def test_get_device_on_every_machine(free_choice, monkeypatch, best):
     assert get_device().type == best
     monkeypatch.setenv("GOING_MODULAR_DEVICE", "meta")
     assert get_device() == torch.device("meta")
+
+
+@pytest.fixture
+def found_determinism(monkeypatch):
+    """Put PyTorch's settings back as they were."""
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    found = torch.are_deterministic_algorithms_enabled()
+    cudnn = torch.backends.cudnn.benchmark
+    yield
+    torch.use_deterministic_algorithms(found)
+    torch.backends.cudnn.benchmark = cudnn
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("wanted", [None, False, True])
+def test_set_seeds_asks_for_equal_bits_or_leaves_it(found_determinism, before, wanted):
+    torch.use_deterministic_algorithms(before)
+    torch.backends.cudnn.benchmark = True
+    set_seeds(3, deterministic=wanted)
+    enabled = torch.are_deterministic_algorithms_enabled()
+    assert enabled == (before if wanted is None else wanted)
+    assert not torch.is_deterministic_algorithms_warn_only_enabled()
+    assert torch.backends.cudnn.benchmark == (wanted is not True)
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+
+
+def test_set_seeds_keeps_the_workspace_that_is_set(found_determinism, monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    set_seeds(3, deterministic=True)
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
 
 
 @pytest.mark.parametrize(
