@@ -332,25 +332,23 @@ def train_three_times(settings: str, folder: Path) -> str:
 def run_determinism(options) -> bool:
     """Compare trainings by the command, bit by bit."""
     print("\n## Determinism\n")
-    cases = ["--model tinyvgg --epochs 2 --image-size 32"]
+    cases = ["tinyvgg --epochs 2 --image-size 32"]
     if not options.cpu:
-        models = ["tinyvgg", "cnn", "vit", "vit --depth 2 --embed-dim 128"]
-        precisions = ["", " --precision bf16", " --precision fp16 --accumulate 3"]
-        cases = [
-            f"--model {model}{precision} --epochs 4"
-            for model in models
-            for precision in precisions
-        ]
+        models = ("tinyvgg", "cnn", "vit")
+        cases = [f"{name} --precision {p}" for name in models for p in ("fp32", "bf16")]
+        cases.append("tinyvgg --precision fp16 --accumulate 3")
+    cases = [f"--model {case}" for case in cases]
+    right = True
     with (
         tempfile.TemporaryDirectory() as folder,
-        concurrent.futures.ThreadPoolExecutor(max(1, len(cores()) // 3)) as pool,
+        concurrent.futures.ThreadPoolExecutor(max(1, len(cores()) // 2)) as pool,
     ):
-        found = list(
-            pool.map(lambda case: train_three_times(case, Path(folder)), cases)
-        )
-    for case, differences in zip(cases, found, strict=True):
-        print(f"- `{case}`: {differences or 'equal in every bit, whole and resumed'}")
-    return not any("differs" in text or "failed" in text for text in found)
+        found = pool.map(train_three_times, cases, itertools.repeat(Path(folder)))
+        for case, differences in zip(cases, found, strict=True):
+            text = differences or "equal in every bit, twice whole and once resumed"
+            print(f"- `{case}`: {text}", flush=True)
+            right &= not differences or differences.startswith("warned")
+    return right
 
 
 PARTS = {
