@@ -27,6 +27,7 @@ import concurrent.futures
 import contextlib
 import datetime
 import importlib.util
+import itertools
 import json
 import linecache
 import os
