@@ -2,8 +2,10 @@
 # 08_paper_replicating_vit.ipynb: edit there, not here.
 """The networks by name: one entry makes a network known everywhere."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from going_modular.config import Choices, Config
@@ -36,7 +38,79 @@ class Network:
         return f"(pixel / 255 - {mean}) / {std}"
 
 
-NETWORKS = Choices("model")
+def build_torchvision(config: Config, num_classes: int) -> Any:
+    """Return the network of torchvision's that a config names, untrained."""
+    from torchvision import models
+
+    name, size = config.model.partition(":")[2], config.image_size
+    one_output = {"aux_logits": False, "transform_input": True, "init_weights": True}
+    options = {
+        "googlenet": one_output,
+        "inception": one_output,
+        "maxvit": {"input_size": (size, size)},
+        "vit": {"image_size": size},
+    }.get(name.partition("_")[0], {})
+    return models.get_model(name, num_classes=num_classes, **options)
+
+
+def pretrained_torchvision(config: Config, num_classes: int) -> Any:
+    """Return it with ImageNet's weights, frozen where they fit: all but the head.
+
+    Without the weights' file in torch's cache it is untrained, and says so.
+
+    Raises:
+        ValueError: if the file is damaged, or would run code.
+    """
+    import torch
+    from torchvision import models
+
+    from going_modular.checkpoints import read_plain
+    from going_modular.model_builder import FreezableBatchNorm2d
+
+    model, name = build_torchvision(config, num_classes), config.model.partition(":")[2]
+    weights = models.get_model_weights(name).DEFAULT
+    path = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
+    if not path.is_file():
+        if not config.weights:  # which would follow
+            print(
+                f"{config.model} begins untrained: for ImageNet's weights put "
+                f"{weights.url} into {path.parent}",
+                file=sys.stderr,
+            )
+        return model
+    read_plain(path)  # raises for what torchvision would load all the same
+    known = models.get_model(name, weights=weights)
+    state, own = known.state_dict(), model.state_dict()
+    fits = {key: state[key] for key in own if state[key].shape == own[key].shape}
+    own.update(fits)
+    model.load_state_dict(own)
+    for key, weight in model.named_parameters():
+        weight.requires_grad = key not in fits
+    for part in model.modules():
+        if type(part) is torch.nn.BatchNorm2d:
+            part.__class__ = FreezableBatchNorm2d
+    return model
+
+
+class Networks(Choices):
+    """The networks by name; torchvision:NAME is any of torchvision's classifiers."""
+
+    def __missing__(self, name: str) -> Network:
+        from torchvision import models
+
+        kind, _, known = name.partition(":")
+        if kind != "torchvision" or known not in models.list_models(module=models):
+            raise ValueError(
+                f"unknown model {name!r}: choose one of {', '.join(self)}, or one of "
+                "torchvision's that tell classes apart, such as torchvision:resnet18"
+            )
+        inputs = models.get_model_weights(known).DEFAULT.transforms()
+        return Network(
+            build_torchvision, pretrained_torchvision, inputs.mean, inputs.std
+        )
+
+
+NETWORKS = Networks("model")
 
 
 def blueprint(config: Config, num_classes: int = 2) -> tuple[Network, Any]:
@@ -53,8 +127,18 @@ def blueprint(config: Config, num_classes: int = 2) -> tuple[Network, Any]:
             f"channels is {config.channels}: {config.model} was trained on color, so "
             "repeat a gray channel 3 times"
         )
-    with torch.device("meta"):  # names and shapes, no numbers
-        return network, network.build(config, num_classes)
+    size = config.image_size
+    place = "cpu" if "regnet" in config.model else "meta"  # RegNets compute sizes
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), torch.device(place):
+            model = network.build(config, num_classes)
+            model.eval()(torch.empty(1, config.channels, size, size))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"{config.model} does not go with image_size {size}: {reason}"
+        ) from None
+    return network, model
 
 
 def build_tinyvgg(config: Config, num_classes: int) -> Any:

@@ -1,40 +1,97 @@
 # Written by tools/export.py from 09_deployment.ipynb: edit there, not here.
 """A model as an ONNX file, with 32 or 8 bits."""
 
+import copy
+import math
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from going_modular.checkpoints import whole_file
-from going_modular.utils import model_mode
+
+
+def onnx_answers(
+    content: bytes, shape: tuple[int, ...]
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield (images, logits) of an ONNX file for a batch of one image, and of three.
+
+    Args:
+        content: of the file.
+        shape: of an image, (C, H, W).
+    """
+    try:
+        from onnxruntime import InferenceSession as Session
+    except ImportError:  # slower, but onnx has it
+        from onnx.reference import ReferenceEvaluator as Session
+    session: Any = Session(content)
+    for count in (1, 3):
+        images = torch.linspace(-1, 1, count * math.prod(shape)).reshape(count, *shape)
+        (logits,) = session.run(None, {"images": images.numpy()})
+        yield images, torch.from_numpy(logits)
 
 
 def export_onnx(
-    model: nn.Module, path: str | Path, image_size: int, channels: int = 3
+    model: nn.Module,
+    path: str | Path,
+    image_size: int,
+    channels: int = 3,
+    *,
+    metadata: dict[str, str] | None = None,
 ) -> Path:
     """Write a model as one ONNX file and return its path.
 
     The file computes images (B, channels, image_size, image_size) float32 -> logits,
-    for any B, in evaluation mode. The model is left as it was.
+    for any B, in evaluation mode: it is checked before it is written. The model is left
+    as it was.
+
+    Args:
+        model: from images to logits (B, K).
+        path: the file to write.
+        image_size: side length of an image, in pixels.
+        channels: of an image.
+        metadata: texts that the file shall keep, by name.
 
     Raises:
+        ValueError: if no file computes what the model does, for any B.
         OSError: as ``whole_file``.
     """
-    device = next((parameter.device for parameter in model.parameters()), None)
-    with model_mode(model, training=False):
-        program = torch.onnx.export(
+    import onnx
+
+    model = copy.deepcopy(model).cpu().eval()
+    shape = (channels, image_size, image_size)
+    try:
+        content = torch.onnx.export(
             model,
-            (torch.zeros(1, channels, image_size, image_size, device=device),),
+            (torch.zeros(2, *shape),),  # a batch of 1 would be taken for a constant
             verbose=False,
             input_names=["images"],
             output_names=["logits"],
             dynamic_shapes=[{0: "batch"}],
-        )
+        ).model_proto
+        onnx.helper.set_model_props(content, metadata or {})
+        content = content.SerializeToString()
+        with torch.inference_mode():
+            for images, found in onnx_answers(content, shape):
+                wanted = model(images)
+                scale = 1 + wanted.abs().max()
+                torch.testing.assert_close(
+                    found / scale, wanted / scale, atol=1e-3, rtol=0
+                )
+    except Exception as error:  # each layer of the exporter has its own
+        cause: Any = error
+        while cause.__cause__:
+            cause = cause.__cause__
+        raise ValueError(
+            f"{type(model).__name__} cannot be exported: "
+            f"{' '.join(str(cause).split())}; its forward must return one "
+            "tensor, treat batches of any size alike and leave nothing to chance"
+        ) from None
     with whole_file(path) as file:  # program.save may put the weights into a second one
-        file.write(program.model_proto.SerializeToString())
+        file.write(content)
     return Path(path)
 
 
@@ -47,12 +104,13 @@ def quantize(
 
     Args:
         path: the file as ``export_onnx`` wrote it.
-        target: the file to write.
+        target: the file to write; it keeps the metadata.
         batches: (B, C, H, W) transformed training images, which show what values occur.
 
     Raises:
         OSError: as ``whole_file``.
     """
+    import onnx
     from onnxruntime import quantization  # here: to export takes no onnxruntime
 
     feeds = ({"images": images.cpu().numpy()} for images in batches)
@@ -73,6 +131,12 @@ def quantize(
             reduce_range=True,  # weights of 7 bits: with 8, older processors overflow
             activation_type=quantization.QuantType.QUInt8,
         )
-        with whole_file(target) as file:
-            file.write(Path(result).read_bytes())
+        small = onnx.load(result)
+    whole = onnx.load(path)
+    onnx.helper.set_model_props(small, {x.key: x.value for x in whole.metadata_props})
+    content = small.SerializeToString()
+    sizes = whole.graph.input[0].type.tensor_type.shape.dim[1:]
+    list(onnx_answers(content, tuple(size.dim_value for size in sizes)))
+    with whole_file(target) as file:
+        file.write(content)
     return Path(target)

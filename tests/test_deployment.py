@@ -20,6 +20,7 @@ import pytest
 import torch
 from PIL import Image, features
 from torch import nn
+from torchvision import models
 
 from going_modular import experiment, predictions, urls
 from going_modular.app import build_app, build_demo, modules_needed, pin
@@ -614,6 +615,89 @@ def test_export_and_quantize_print_nothing(tmp_path, capfd):
     path = export_onnx(TinyVGG(3, 4, 3, image_size=16), tmp_path / "model.onnx", 16)
     quantize(path, tmp_path / "int8.onnx", [torch.randn(4, 3, 16, 16)])
     assert capfd.readouterr() == ("", "")
+
+
+class Odd(nn.Module):
+    """A small network whose forward is given."""
+
+    def __init__(self, forward, **buffers):
+        super().__init__()
+        self.head, self.run = nn.Linear(192, 3), forward
+        for name, value in buffers.items():
+            self.register_buffer(name, value)
+
+    def forward(self, images):
+        return self.run(self, images)
+
+
+@pytest.mark.parametrize(
+    ("model", "size"),
+    [
+        (lambda: models.VisionTransformer(16, 8, 2, 2, 8, 16, num_classes=3), 16),
+        (lambda: models.squeezenet1_1(num_classes=3), 32),
+        (lambda: CNNModel(3, 3, widths=(4, 8), image_size=16), 16),
+        (lambda: Odd(lambda model, x: model.head(x.view(-1, 192))), 8),
+        (lambda: Odd(lambda m, x: m.head(x.flatten(1)) + m.b, b=torch.ones(1, 3)), 8),
+    ],
+    ids=["vit", "dropout", "batch norm", "view", "buffer"],
+)
+def test_any_network_answers_any_batch_size_after_its_export(model, size, tmp_path):
+    set_seeds(1)
+    model = model().train()
+    session = onnxruntime.InferenceSession(
+        export_onnx(model, tmp_path / "m.onnx", size)
+    )
+    assert model.training
+    for count in (1, 2, 5):
+        images = torch.rand(count, 3, size, size)
+        with torch.inference_mode():
+            wanted = model.eval()(images)
+        (found,) = session.run(None, {"images": images.numpy()})
+        torch.testing.assert_close(torch.tensor(found), wanted, atol=1e-4, rtol=1e-3)
+
+
+NEEDS_MORE = nn.BatchNorm1d(192, track_running_stats=False)  # than one picture
+NO_EXPORT = {
+    "a fixed size": Odd(lambda model, x: model.head(x.view(2, 192))),
+    "a buffer of two": Odd(
+        lambda model, x: model.head(x.flatten(1)) + model.b, b=torch.ones(2, 3)
+    ),
+    "one picture is treated otherwise": Odd(
+        lambda model, x: model.head(x.flatten(1)) * (1 if len(x) == 1 else 2)
+    ),
+    "dropout for ever": Odd(
+        lambda model, x: model.head(nn.functional.dropout(x.flatten(1)))
+    ),
+    "noise": Odd(lambda model, x: model.head(x.flatten(1) + torch.randn(192))),
+    "statistics of the batch": Odd(lambda m, x: m.head(NEEDS_MORE(x.flatten(1)))),
+    "a dict": Odd(lambda model, x: {"logits": model.head(x.flatten(1))}),
+    "two outputs": Odd(lambda m, x: (m.head(x.flatten(1)), m.head(x.flatten(1)))),
+}
+
+
+@pytest.mark.parametrize("model", NO_EXPORT.values(), ids=NO_EXPORT)
+def test_what_a_file_cannot_compute_for_any_batch_is_refused(model, tmp_path):
+    with pytest.raises(ValueError, match="Odd cannot be exported: .*its forward") as no:
+        export_onnx(model, tmp_path / "m.onnx", 8)
+    assert "\n" not in str(no.value) and list(tmp_path.iterdir()) == []
+
+
+def test_without_onnxruntime_the_check_is_onnxs_own(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    export_onnx(TinyVGG(3, 4, 3, image_size=16), tmp_path / "m.onnx", 16)
+    with pytest.raises(ValueError, match="cannot be exported"):
+        export_onnx(NO_EXPORT["noise"], tmp_path / "n.onnx", 8)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_metadata_is_kept_also_in_8_bits(tmp_path):
+    texts = {"class_names": '["Käse", "b"]', "note": "", "resize": "crop"}
+    model = TinyVGG(3, 4, 2, image_size=16)
+    path = export_onnx(model, tmp_path / "m.onnx", 16, metadata=texts)
+    small = quantize(path, tmp_path / "8.onnx", [torch.randn(4, 3, 16, 16)])
+    for file in (path, small):
+        session = onnxruntime.InferenceSession(file)
+        assert session.get_modelmeta().custom_metadata_map == texts
 
 
 def test_config_is_what_json_can_say(predictor, tmp_path):
