@@ -161,12 +161,17 @@ def _read_state() -> dict[str, bool]:
 
 
 def _remember(number: str, solved: bool) -> None:
-    from going_modular.checkpoints import whole_file  # here: exercises imports quickly
+    from filelock import FileLock  # here: exercises imports quickly
 
-    state = _read_state() | {number: solved}
+    from going_modular.checkpoints import whole_file
+
     try:
-        with whole_file(STATE_FILE) as file:
-            file.write(json.dumps(state, indent=1, sort_keys=True).encode())
+        STATE_FILE.parent.mkdir(parents=True, exist_ok=True)
+        # Another notebook may be reading the file to change it as well.
+        with FileLock(f"{STATE_FILE}.lock", timeout=10):
+            state = _read_state() | {number: solved}
+            with whole_file(STATE_FILE) as file:
+                file.write(json.dumps(state, indent=1, sort_keys=True).encode())
     except OSError as error:  # a read-only folder must not stop the lesson
         print(f"  (not remembered: {error})")
 

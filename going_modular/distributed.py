@@ -5,6 +5,7 @@ import contextlib
 import gc
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from typing import NamedTuple, NoReturn
@@ -51,6 +52,16 @@ def raise_lost(*_: object) -> NoReturn:
     raise ConnectionAbortedError("another process of the group ended")
 
 
+def watch_parent() -> None:
+    """End this process as SIGTERM does once torchrun is gone, which would send one."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(20)
+    os._exit(1)  # it hangs in a sum with a process that ended already
+
+
 @contextlib.contextmanager
 def process_group() -> Iterator[Group]:
     """Join the processes that torchrun started and yield this one's Group.
@@ -77,6 +88,8 @@ def process_group() -> Iterator[Group]:
     if has_gpus:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     signal.signal(signal.SIGTERM, raise_lost)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        threading.Thread(target=watch_parent, daemon=True).start()
     distributed.init_process_group("nccl" if has_gpus else "gloo")
     rank = distributed.get_rank()
     try:

@@ -4,6 +4,7 @@
 
 import contextlib
 import json
+import math
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -16,8 +17,10 @@ def best_row(rows: list[dict]) -> dict:
 
     Among equals the lowest valid loss decides, then the earliest epoch.
     """
-    scores = [(round(row["valid_acc"], 6), -row["valid_loss"]) for row in rows]
-    return rows[scores.index(max(scores))]  # 6 digits: float32 has no more
+    scores = [  # 6 digits: float32 has no more; min makes infinity of NaN
+        (round(row["valid_acc"], 6), -min(math.inf, row["valid_loss"])) for row in rows
+    ]
+    return rows[scores.index(max(scores))]
 
 
 def new_run_folder(log_dir: str | Path, name: str) -> Path:
@@ -62,16 +65,21 @@ class Run(NamedTuple):
 def read_run(folder: str | Path) -> Run:
     """Return the Run in a folder, from its config.json and metrics.jsonl.
 
+    What the latter has as null, since JSON has no other word for it, is NaN.
+
     Raises:
         FileNotFoundError: if there is none.
         ValueError: if a file of it is damaged.
     """
     config, _ = read_config(folder)
     path = Path(folder) / "metrics.jsonl"
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
     try:
-        rows = [json.loads(line) for line in text.splitlines()]
-    except ValueError as error:
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        rows = [
+            {name: math.nan if value is None else value for name, value in row.items()}
+            for row in map(json.loads, text.splitlines())
+        ]
+    except (ValueError, AttributeError) as error:
         raise ValueError(
             f"{path} is damaged ({error}): take it from a copy, or run the experiment "
             "again"

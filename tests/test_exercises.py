@@ -6,6 +6,8 @@ Solutions pass, starters are "not attempted", wrong answers fail with a hint.
 import json
 import pickle
 import random
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -139,6 +141,22 @@ def test_a_damaged_state_file_is_begun_anew(capsys, state_file, content):
     state_file.write_text(content)
     exercises.check("99.1", lambda x: x + x)
     assert json.loads(state_file.read_text()) == {"99.1": True}
+
+
+@pytest.mark.parametrize("notebooks", [2, 5, 9])
+def test_notebooks_that_check_at_once_lose_nothing(state_file, monkeypatch, notebooks):
+    read = exercises._read_state
+
+    def read_slowly():
+        state = read()
+        time.sleep(0.02)
+        return state
+
+    monkeypatch.setattr(exercises, "_read_state", read_slowly)
+    with ThreadPoolExecutor(notebooks) as pool:
+        numbers = [f"{notebook:02}.1" for notebook in range(notebooks)]
+        list(pool.map(exercises._remember, numbers, [True] * notebooks))
+    assert json.loads(state_file.read_text()) == dict.fromkeys(numbers, True)
 
 
 def test_a_state_that_cannot_be_written_does_not_stop_the_lesson(
