@@ -145,6 +145,23 @@ def test_a_killed_process_ends_the_run_with_a_message_and_any_number_goes_on(
         assert rows[-1] == pytest.approx(rows_of(tmp_path / "1")[-1], abs=1e-3)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps a dead parent's number")
+def test_processes_whose_torchrun_was_killed_end_too(data, tmp_path):
+    place = tmp_path / "left"
+    more = f"{VIT} --batch-size 6 --epochs 2000"
+    run = torchrun(2, train_arguments(data, place, more))
+    while not (place / "last.pt").exists():
+        assert run.poll() is None, run.stderr.read()
+        time.sleep(0.02)
+    children = psutil.Process(run.pid).children()
+    run.kill()
+    _, alive = psutil.wait_procs(children, 30)
+    assert len(children) == 2 and not alive
+    assert "go on with --resume" in run.communicate()[1]
+    assert 1 <= read_checkpoint(place / "last.pt")["epoch"] < 2000
+    assert not list(place.glob("*.tmp")) and not list(place.glob(".lock"))
+
+
 def test_a_mistake_is_told_once(data, tmp_path):
     out = tmp_path / "run"
     # A batch of all has 68 of the 69 pictures.

@@ -1,15 +1,30 @@
 """Models and files: whole and the same again, or a clear error and nothing harmed."""
 
 import errno
+import json
+import math
 import os
 import pickle
+import random
+import signal
 import subprocess
+import sys
 
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
-from going_modular.checkpoints import whole_file, whole_folder
+from going_modular import checkpoints
+from going_modular.checkpoints import (
+    lock_folder,
+    read_plain,
+    whole_file,
+    whole_folder,
+    write_json,
+)
+from going_modular.distributed import raise_lost
+from going_modular.states import read_checkpoint, save_checkpoint
 from going_modular.utils import load_model, save_model
 
 
@@ -191,3 +206,355 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch
     monkeypatch.setattr(torch, "load", refuse)
     with pytest.raises(PermissionError, match="may not be read"):
         load_model(nn.Linear(1, 1), path)
+
+
+# ---- Damaged, odd and wrapped weights
+
+
+def flat(content, place=""):
+    """Return {place: value} of nested plain values."""
+    if isinstance(content, list | tuple):
+        content = dict(enumerate(content))
+    if not isinstance(content, dict):
+        return {place: content}
+    parts = [flat(value, f"{place}/{name}") for name, value in content.items()]
+    return {place: value for part in parts for place, value in part.items()}
+
+
+def assert_same_or_refused(path, read, wanted):
+    """Assert that a file is refused as damaged, or harmlessly so."""
+    try:
+        found = flat(read(path))
+    except ValueError as error:
+        assert path.name in str(error)
+        return
+    wanted = flat(wanted)
+    assert found.keys() == wanted.keys()
+    for name, value in found.items():
+        same = torch.equal if isinstance(value, torch.Tensor) else type(value).__eq__
+        assert same(value, wanted[name]), name
+
+
+def with_flipped(whole, at, bit):
+    changed = bytearray(whole)
+    changed[at] ^= 1 << bit
+    return changed
+
+
+def test_no_changed_bit_of_a_files_directory_changes_a_weight(tmp_path):
+    """Its entry of a tensor, and its end: one of these bits marks a folder."""
+    path, wanted = tmp_path / "w.pt", {"w": torch.arange(4.0)}
+    torch.save(wanted, path)
+    whole = path.read_bytes()
+    entry = whole.rindex(b"PK\1\2", 0, whole.rindex(b"w/data/0"))
+    places = [*range(entry, entry + 54), *range(whole.rindex(b"PK\1\2"), len(whole))]
+    for at in places:
+        for bit in range(8):
+            path.write_bytes(with_flipped(whole, at, bit))
+            assert_same_or_refused(path, read_plain, wanted)
+
+
+@pytest.mark.parametrize("kind", ["best.pt", "last.pt"])
+def test_changed_bits_are_not_resumed_from(tmp_path, kind):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(9, 5))
+    optimizer = torch.optim.AdamW(model.parameters())
+    read, path = read_plain, save_model(model, tmp_path, "best.pt")
+    if kind == "last.pt":
+        read, path = read_checkpoint, tmp_path / "last.pt"
+        parts = {"model": model, "optimizer": optimizer}
+        save_checkpoint(path, parts, [{"epoch": 1, "lr": 0.1}], {"seed": 1})
+    whole, wanted, draw = path.read_bytes(), read(path), random.Random(0)
+    for _ in range(100):
+        at, bit = draw.randrange(len(whole)), draw.randrange(8)
+        path.write_bytes(with_flipped(whole, at, bit))
+        assert_same_or_refused(path, read, wanted)
+
+
+def test_weights_in_torchs_older_format_are_read(tmp_path):
+    model, other, path = nn.Linear(3, 2), nn.Linear(3, 2), tmp_path / "old.pth"
+    torch.save(model.state_dict(), path, _use_new_zipfile_serialization=False)
+    assert torch.equal(load_model(other, path).weight, model.weight)
+
+
+def small_net():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
+
+
+def only_matrices(change):
+    return lambda value: change(value) if value.ndim == 2 else value
+
+
+ODD = {
+    "half": lambda value: value.half(),
+    "bfloat16": lambda value: value.bfloat16(),
+    "double": lambda value: value.double(),
+    "beyond float32": lambda value: value.double() * 0 + 1e300,
+    "complex": lambda value: value.to(torch.complex64),
+    "float8_e5m2": lambda value: value.to(torch.float8_e5m2),
+    "int64": lambda value: value.long(),
+    "bool": lambda value: value.bool(),
+    "quantized": lambda value: torch.quantize_per_tensor(
+        value.float(), 0.1, 0, torch.qint8
+    ),
+    "sparse_csr": only_matrices(lambda value: value.to_sparse_csr()),
+    "sparse_coo": only_matrices(lambda value: value.to_sparse()),
+    "meta": lambda value: value.to("meta"),
+    "nested": lambda value: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+    "a number": lambda value: 1.0,
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # about sparse tensors, nested ones and others
+@pytest.mark.parametrize("kind", ODD)
+def test_weights_that_the_model_cannot_have_are_refused(tmp_path, kind):
+    model = small_net()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    changed = {name: ODD[kind](value) for name, value in before.items()}
+    torch.save(changed, tmp_path / "odd.pt")
+    with pytest.raises(ValueError, match=r"odd\.pt holds ") as told:
+        load_model(model, tmp_path / "odd.pt")
+    assert len(str(told.value).splitlines()) == 1
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+class Own(nn.Module):
+    """A network whose own name for a part is one that wrappers use as well."""
+
+    def __init__(self):
+        super().__init__()
+        self.module, self.head = nn.Linear(2, 3), nn.Linear(3, 2)
+
+
+def compile_first(model):
+    first, *_ = model.named_children()
+    setattr(model, first[0], torch.compile(first[1]))
+    return model
+
+
+WRAPPERS = {
+    "parallel": nn.DataParallel,
+    "compiled": torch.compile,
+    "compiled, parallel": lambda model: nn.DataParallel(torch.compile(model)),
+    "parallel, compiled": lambda model: torch.compile(nn.DataParallel(model)),
+    "averaged": AveragedModel,
+    "a part compiled": compile_first,
+    "not at all": lambda model: model,
+}
+
+
+@pytest.mark.parametrize("kind", [small_net, Own])
+@pytest.mark.parametrize("into", ["not at all", "compiled"])
+@pytest.mark.parametrize("wrapped", WRAPPERS)
+def test_weights_of_a_wrapped_model_are_understood(tmp_path, kind, wrapped, into):
+    model, other = kind(), kind()
+    wanted = {name: value.clone() for name, value in model.state_dict().items()}
+    save_model(WRAPPERS[wrapped](model), tmp_path, "wrapped.pt")
+    load_model(WRAPPERS[into](other), tmp_path / "wrapped.pt")
+    assert other.state_dict().keys() == wanted.keys()
+    for name, value in other.state_dict().items():
+        assert torch.equal(value, wanted[name])
+
+
+def test_a_wrapped_models_missing_weights_are_missed(tmp_path):
+    state = nn.DataParallel(small_net()).state_dict()
+    del state["module.2.bias"]
+    torch.save(state, tmp_path / "less.pt")
+    with pytest.raises(ValueError, match=r"1 entries differ, first '2\.bias'.*missing"):
+        load_model(small_net(), tmp_path / "less.pt")
+
+
+# ---- Interrupted, killed, cut off
+
+
+class Faulty:
+    """A file that does something at its n-th write."""
+
+    def __init__(self, file, number, fault):
+        self.file, self.number, self.fault = file, number, fault
+
+    def write(self, content):
+        self.number -= 1
+        if self.number == 0:
+            self.fault()
+        return self.file.write(content)
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
+
+
+def fail_at(monkeypatch, number, fault):
+    """Make the n-th write of a whole file fail."""
+
+    def open_faulty(path, mode):
+        return Faulty(open(path, mode), number, fault)
+
+    monkeypatch.setattr(checkpoints, "open", open_faulty, raising=False)
+
+
+def leave(*_):
+    sys.exit(143)
+
+
+SIGNALS = {
+    "Ctrl-C": (signal.SIGINT, signal.default_int_handler, KeyboardInterrupt),
+    "SIGTERM": (signal.SIGTERM, leave, SystemExit),
+    "torchrun's SIGTERM": (signal.SIGTERM, raise_lost, ConnectionAbortedError),
+}
+
+
+@pytest.mark.parametrize("kind", SIGNALS)
+def test_a_signal_in_any_moment_of_a_write_is_that_signal(tmp_path, monkeypatch, kind):
+    number, handler, error = SIGNALS[kind]
+    path = save_model(small_net(), tmp_path, "net.pt")
+    old, before = path.read_bytes(), signal.signal(number, handler)
+    try:
+        for moment in range(1, 1000):
+            fail_at(monkeypatch, moment, lambda: signal.raise_signal(number))
+            try:
+                save_model(small_net(), tmp_path, "net.pt")
+            except error as told:
+                assert "space left" not in str(told)
+                assert path.read_bytes() == old and os.listdir(tmp_path) == ["net.pt"]
+            else:
+                break
+    finally:
+        signal.signal(number, before)
+    assert 50 < moment < 999  # the last try had no such moment
+
+
+def test_a_disk_that_fills_up_in_any_moment_is_called_full(tmp_path, monkeypatch):
+    def fill():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for moment in (1, 2, 5, 20, 60):
+        fail_at(monkeypatch, moment, fill)
+        with pytest.raises(OSError, match=r"cannot write .*net\.pt: .*No space left"):
+            save_model(small_net(), tmp_path, "net.pt")
+        assert os.listdir(tmp_path) == []
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    done, fsync, replace = [], os.fsync, os.replace
+
+    def flush(handle):
+        done.append(os.fstat(handle).st_size)
+        fsync(handle)
+
+    def rename(*paths):
+        done.append("renamed")
+        replace(*paths)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    monkeypatch.setattr(os, "replace", rename)
+    write_json(tmp_path / "file.json", [1, 2])
+    size = (tmp_path / "file.json").stat().st_size
+    assert done[:2] == [size, "renamed"]
+    assert len(done) == (2 if os.name == "nt" else 3)  # the folder's entry too
+
+
+@pytest.fixture(scope="module")
+def dead():
+    """The number of a process that has ended."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        pass
+    return child.pid
+
+
+def test_what_a_killed_writer_left_is_swept_and_nothing_else(tmp_path, dead):
+    swept = [f"a.pt.{dead}.tmp", f"data.x1_y.{dead}.tmp", f"best.pt.{dead}.tmp"]
+    others = [f"a.pt.{os.getppid()}.tmp", f"b.txt.{dead}.tmp", "a.pt.mine.tmp"]
+    others += ["a.pt.tmp", "notes.tmp", f"a.pt.{10**12}.tmp", f"a.pt.{dead}.tmp.txt"]
+    for name in (*swept[::2], *others):
+        (tmp_path / name).write_text("half a fi")
+    (tmp_path / swept[1] / "inside").mkdir(parents=True)
+    with whole_file(tmp_path / "a.pt") as file:
+        file.write(b"whole")
+    assert not (tmp_path / swept[0]).exists()
+    with whole_folder(tmp_path / "data"):
+        pass
+    assert not (tmp_path / swept[1]).exists() and (tmp_path / swept[2]).exists()
+    with lock_folder(tmp_path):
+        assert not (tmp_path / swept[2]).exists()
+    assert sorted(os.listdir(tmp_path)) == sorted([*others, "a.pt", "data"])
+
+
+HOLD = """
+import os, signal, sys
+from going_modular.checkpoints import lock_folder, whole_file
+with lock_folder(sys.argv[1]), whole_file(sys.argv[1] + "/last.pt") as file:
+    file.write(b"half a fi")
+    file.flush()
+    print("held", flush=True)
+    signal.pause()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL on Windows")
+def test_a_killed_training_frees_its_folder_and_leaves_nothing(tmp_path):
+    run = tmp_path / "run"
+    command = [sys.executable, "-c", HOLD, str(run)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "held\n"
+        problem = "run is in use by another training: wait for it, or choose another"
+        with pytest.raises(OSError, match=problem), lock_folder(run):
+            pass
+        child.kill()
+        child.wait()
+        left = sorted(os.listdir(run))
+        assert left == [".lock", f"last.pt.{child.pid}.tmp"]
+        with lock_folder(run):
+            assert os.listdir(run) == [".lock"]
+            with whole_file(run / "last.pt") as file:
+                file.write(b"whole")
+    assert os.listdir(run) == ["last.pt"]
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_folder_that_was_locked_for_nothing_is_as_before(tmp_path, is_there):
+    path = tmp_path / "run"
+    if is_there:
+        path.mkdir()
+    with pytest.raises(KeyError), lock_folder(path):
+        assert path.is_dir()
+        raise KeyError("a mistake in the settings")
+    assert path.exists() == is_there and (not is_there or not os.listdir(path))
+    with lock_folder(path), pytest.raises(OSError, match="in use"), lock_folder(path):
+        pass
+
+
+def test_a_folder_that_cannot_be_locked(tmp_path):
+    (tmp_path / "file").write_text("a file")
+    with (
+        pytest.raises(OSError, match=r"cannot write into .*file.*Choose another"),
+        lock_folder(tmp_path / "file"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [math.nan, 1.5],
+        {"loss": math.inf, "rows": [{"a": -math.inf}, (1, math.nan)]},
+        {"NaN": "NaN", "text": "Infinity"},
+        [1e308, 5e-324, 2**70, True, None, "é\t\0"],
+    ],
+)
+def test_json_files_are_always_valid(tmp_path, content):
+    write_json(tmp_path / "file.json", content)
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    text = (tmp_path / "file.json").read_text()
+    found = flat(json.loads(text, parse_constant=refuse))
+    for name, value in flat(content).items():
+        is_number = isinstance(value, float) and not math.isfinite(value)
+        assert found[name] == (None if is_number else value)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -17,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from going_modular import trackers
 from going_modular.__main__ import main
+from going_modular.checkpoints import to_json
 from going_modular.config import Config
 from going_modular.experiment import run, setup
 from going_modular.runs import best_row, new_run_folder, read_run, read_runs
@@ -425,6 +427,37 @@ def test_the_best_row_is_the_most_accurate_then_of_least_loss_then_the_first():
     scores = [(0.5, 0.1), (0.75, 0.4), (0.75, 0.3), (0.75 + 1e-9, 0.3), (0.7, 0.2)]
     rows = [{"valid_acc": acc, "valid_loss": loss} for acc, loss in scores]
     assert best_row(rows) is rows[2]
+
+
+def write_config(folder):
+    content = {"model": "cnn", "class_names": ["a", "b"]}
+    (folder / "config.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_row_that_is_no_number_is_read_back_as_nan(tmp_path, number):
+    row = {"epoch": 1, "valid_acc": 0.5, "valid_loss": number}
+    write_config(tmp_path)
+    (tmp_path / "metrics.jsonl").write_bytes(to_json(row) + b"\n")
+    (found,) = read_run(tmp_path).rows
+    assert math.isnan(found.pop("valid_loss"))
+    assert found == {"epoch": 1, "valid_acc": 0.5}
+
+
+@pytest.mark.parametrize("line", [b'{"epoch": 1', b"\xff\xfe", b"3", b'["epoch"]'])
+def test_a_line_that_is_no_row_is_damage(tmp_path, line):
+    write_config(tmp_path)
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"epoch": 1}\n' + line)
+    with pytest.raises(ValueError, match=r"metrics\.jsonl is damaged"):
+        read_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "order", list(itertools.permutations([math.nan, 0.7, math.inf]))
+)
+def test_a_loss_that_is_no_number_is_never_the_best(order):
+    rows = [{"valid_acc": 0.5, "valid_loss": loss} for loss in order]
+    assert best_row(rows)["valid_loss"] == 0.7
 
 
 # ---- Their pages

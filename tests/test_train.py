@@ -10,7 +10,6 @@ import re
 import shutil
 import signal
 import sys
-import time
 import zipfile
 
 import numpy as np
@@ -93,43 +92,6 @@ def test_too_many_pictures_for_memory_give_the_same(data, tmp_path, monkeypatch)
     monkeypatch.setattr(data_setup, "KEPT_BYTES", 0)
     assert train(data, tmp_path / "read again") == 0
     assert same_weights(tmp_path / "kept", tmp_path / "read again")
-
-
-@pytest.mark.skipif(
-    not hasattr(signal, "SIGKILL"),
-    reason="there is no SIGKILL on Windows; lesson 05 kills there too",
-)
-def test_killed_at_ten_random_moments_and_resumed(data, tmp_path):
-    processes = multiprocessing.get_context("forkserver")
-    # Imported once, not in each process.
-    processes.set_forkserver_preload(["going_modular.experiment"])
-
-    def started(name, more):
-        arguments = train_arguments(data, tmp_path / name, f"--model cnn {more}")
-        child = processes.Process(target=main, args=(arguments,))
-        child.start()
-        return child
-
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    # The first run waits for the import, the second is timed.
-    for name, epochs in (("short", 1), ("whole", 60)):
-        start = time.monotonic()
-        started(name, f"--epochs {epochs}").join()
-        duration = time.monotonic() - start
-    for _ in range(10):
-        child = started("killed", "--epochs 60 --resume")
-        # Ten times an eighth, on average a sixteenth: never at the end.
-        child.join(random.uniform(0, duration / 8))
-        assert child.exitcode is None
-        child.kill()
-        child.join()
-        if (killed / "last.pt").exists():
-            states.read_checkpoint(killed / "last.pt")
-    assert train(data, killed, "--epochs 60 --resume") == 0
-    for name in ("last.pt", "best.pt"):
-        assert same_weights(killed, whole, name)
-    for name in ("metrics.jsonl", "config.json"):
-        assert (killed / name).read_bytes() == (whole / name).read_bytes()
 
 
 @pytest.fixture
