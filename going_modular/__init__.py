@@ -10,8 +10,11 @@ base:
 data:
     datasets: Toy data and Fashion-MNIST.
     urls: The bytes behind a URL on the open internet, and from nowhere else.
-    pictures: Pictures: read safely, found in folders, unpacked from archives.
-    data_setup: Transforms, the image-folder data set, and seeded loaders.
+    archives: Zips, unpacked completely or not at all.
+    pictures: Pictures: read safely, whatever they are, and found in folders.
+    image_folder: The image-folder data set, and pictures that two folders share.
+    data_setup: Transforms, and seeded loaders of image folders.
+    folders: Data sets of pictures: where their parts are, and what is wrong.
 
 networks:
     model_builder: Models, from a straight line to pretrained networks.

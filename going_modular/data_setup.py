@@ -1,130 +1,84 @@
 # Written by tools/export.py from 04_custom_datasets.ipynb: edit there, not here.
-"""Transforms, the image-folder data set, and seeded loaders."""
+"""Transforms, and seeded loaders of image folders."""
 
-import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from PIL import Image, ImageOps
+from torch.utils.data import DataLoader, Sampler
 from torchvision.transforms import v2
 
-from going_modular.pictures import find_classes, list_pictures, read_picture
+from going_modular.config import Choices
+from going_modular.image_folder import ImageFolderDataset
 
-KEPT_BYTES = 4 * 2**30  # images of up to so many bytes in all are kept in memory
 
-
-class ImageFolderDataset(Dataset):
-    """Pictures in class folders, such as folder/cat/1.png; items are (image, label).
-
-    An index may be a pair (index, seed): the item's random changes are then drawn
-    from that seed, and torch's random state is left as it was. So an image is the same
-    in whichever process, and in whichever batch, it is made.
-
-    Args:
-        folder: the folder that holds one folder per class.
-        transform: run at each access, on what ``prepare`` made or on the PIL image.
-        prepare: from PIL image to what is kept in memory, run once per picture, now;
-            run at each access if that would be more than KEPT_BYTES.
-
-    Attributes:
-        classes, class_to_idx, samples: as in torchvision's ImageFolder.
-
-    Raises:
-        FileNotFoundError: if the folder is missing.
-        ValueError: if there are no class folders, one is empty, or a picture that
-            ``prepare`` needs is broken.
-    """
-
-    def __init__(
-        self,
-        folder: str | Path,
-        transform: Callable | None = None,
-        *,
-        prepare: Callable | None = None,
-    ):
-        folder = Path(folder).expanduser()
-        self.classes = find_classes(folder)
-        self.class_to_idx = {name: label for label, name in enumerate(self.classes)}
-        self.samples = [
-            (path, label)
-            for name, label in self.class_to_idx.items()
-            for path in list_pictures(folder / name)
-        ]
-        self.transform = transform
-        self.kept = None
-        if prepare is None:
-            return
-        first = prepare(read_picture(self.samples[0][0]))
-        if len(self.samples) * getattr(first, "nbytes", 0) > KEPT_BYTES:
-            self.transform = v2.Compose(
-                [prepare, transform] if transform else [prepare]
-            )
-            return
-        rest = (prepare(read_picture(path)) for path, _ in self.samples[1:])
-        self.kept = [first, *rest]
-        with contextlib.suppress(TypeError, RuntimeError):  # no tensors, or two shapes
-            self.kept = torch.stack(self.kept)  # N × (C, H, W) -> (N, C, H, W)
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int | list[int]) -> tuple[Any, int]:
-        return self.__getitems__([index])[0]
-
-    def __getitems__(self, indices: Sequence) -> list[tuple[Any, int]]:
-        items = []
-        seeded = isinstance(indices[0], list | tuple)
-        with torch.random.fork_rng(devices=[], enabled=seeded):  # of the CPU alone
-            for index in indices:
-                if seeded:
-                    index, seed = index
-                    torch.default_generator.manual_seed(seed)
-                path, label = self.samples[index]
-                image = read_picture(path) if self.kept is None else self.kept[index]
-                items.append(
-                    (self.transform(image) if self.transform else image, label)
-                )
-        return items
+def pad_to_square(picture: Image.Image, side: int) -> Image.Image:
+    """Return a picture scaled to fit into a square, in the middle of it, on black."""
+    scale = side / max(picture.size)
+    width, height = (max(round(length * scale), 1) for length in picture.size)
+    scaled = picture.resize((width, height), Image.Resampling.BILINEAR)
+    square = Image.new(picture.mode, (side, side))
+    square.paste(scaled, ((side - width) // 2, (side - height) // 2))
+    return square
 
 
 def create_transforms(
     image_size: int = 64,
-    augment: bool = True,
+    augment: str = "light",
     mean: Sequence[float] | None = None,
     std: Any = None,
+    *,
+    resize: str = "squash",
 ) -> tuple[v2.Compose, v2.Compose, v2.Compose]:
     """Return (prepare, train_transform, test_transform) for ``ImageFolderDataset``.
 
     Args:
         image_size: side length of the images, in pixels.
-        augment: flip and rotate training images at random, by up to 30 degrees.
+        augment: of training images at random: "none"; "light", flip and rotate by up
+            to 30 degrees; "strong", zoom in, flip, and one change of TrivialAugment.
         mean: what to subtract from each channel of 0..1; None for no normalization.
         std: what to divide by afterward.
+        resize: "squash" to a square, "crop" its middle, or "pad" it with black.
 
     Returns:
         prepare: PIL image -> (3, image_size, image_size) uint8; the two others: that
         -> the same shape in float32, 0..1 or normalized.
 
     Raises:
-        ValueError: if image_size is below 1.
+        ValueError: if image_size is below 1, augment or resize are unknown.
     """
     if image_size < 1:
         raise ValueError(f"image_size is {image_size}; images need at least 1 pixel")
-    prepare = v2.Compose([v2.Resize((image_size, image_size)), v2.PILToTensor()])
+    size = (image_size, image_size)
+    bilinear = Image.Resampling.BILINEAR
+    squares = {
+        "squash": v2.Resize(size),
+        "crop": functools.partial(ImageOps.fit, size=size, method=bilinear),
+        "pad": functools.partial(pad_to_square, side=image_size),
+    }
+    flip = v2.RandomHorizontalFlip()
+    changes: dict[str, list] = {
+        "none": [],
+        "light": [flip, v2.RandomRotation([-30, 30])],
+        "strong": [v2.RandomResizedCrop(size, (0.5, 1)), flip, v2.TrivialAugmentWide()],
+    }
+    prepare = v2.Compose([Choices("resize", squares)[resize], v2.PILToTensor()])
     to_float: list = [v2.ToDtype(torch.float32, scale=True)]
     if mean is not None:
         to_float.append(v2.Normalize(mean, std))
-    changes = (
-        [v2.RandomHorizontalFlip(), v2.RandomRotation([-30, 30])] if augment else []
-    )
-    return prepare, v2.Compose(changes + to_float), v2.Compose(to_float)
+    chosen = Choices("augment", changes)[augment]
+    return prepare, v2.Compose(chosen + to_float), v2.Compose(to_float)
 
 
 class EpochBatches(Sampler):
     """Batches of (index, seed) pairs, decided by (seed, epoch) alone.
+
+    The last may be smaller, but a lone last picture joins the batch before: a batch
+    norm cannot learn from one.
 
     Where several processes train together, each gets its part of every batch here,
     before any picture is read.
@@ -164,7 +118,9 @@ class EpochBatches(Sampler):
         self.epoch = self.count = 0
 
     def __len__(self) -> int:
-        return -(-len(self.dataset) // self.batch_size)  # the last may be smaller
+        total = len(self.dataset)
+        has_lone = total > self.batch_size and total % self.batch_size == 1
+        return -(-total // self.batch_size) - has_lone
 
     def __iter__(self) -> Iterator[list[list[int]]]:
         self.epoch += 1  # at the first batch: a DataLoader may ask for unused iterators
@@ -176,7 +132,10 @@ class EpochBatches(Sampler):
         seeds = torch.randint(2**63 - 1, (total,), generator=generator)
         indices = order if self.shuffle else torch.arange(total)
         # (N, 2) -> batches
-        for batch in torch.stack([indices, seeds], dim=1).split(self.batch_size):
+        batches = torch.stack([indices, seeds], dim=1).split(self.batch_size)
+        if len(batches) > len(self):
+            batches = (*batches[:-2], torch.cat(batches[-2:]))
+        for batch in batches:
             part = batch[self.part].tolist()
             self.count += len(part)
             if part:  # a small last batch may have nothing for this process
@@ -184,9 +143,9 @@ class EpochBatches(Sampler):
 
 
 def create_dataloaders(
-    train_dir: str | Path,
-    test_dir: str | Path,
-    transform: Callable,
+    train_dir: str | Path | ImageFolderDataset,
+    test_dir: str | Path | ImageFolderDataset,
+    transform: Callable | None,
     batch_size: int,
     num_workers: int = 0,
     *,
@@ -199,7 +158,7 @@ def create_dataloaders(
     """Return (train_dataloader, test_dataloader, class_names) for two folders.
 
     Args:
-        train_dir: a folder of class folders.
+        train_dir: a folder of class folders; or a dataset, which has its transforms.
         test_dir: another one.
         transform: from PIL image, or from what ``prepare`` makes of it, to a tensor.
         batch_size: images in a batch: (B, C, H, W), with labels (B,) int64.
@@ -214,14 +173,24 @@ def create_dataloaders(
         ValueError: if batch_size is below 1, or the two hold different classes.
         FileNotFoundError, ValueError: as ``ImageFolderDataset``.
     """
-    train = ImageFolderDataset(train_dir, transform, prepare=prepare)
-    test = ImageFolderDataset(test_dir, test_transform or transform, prepare=prepare)
+    train, test = (
+        source
+        if isinstance(source, ImageFolderDataset)
+        else ImageFolderDataset(
+            source, change, prepare=prepare, num_workers=num_workers
+        )
+        for source, change in (
+            (train_dir, transform),
+            (test_dir, test_transform or transform),
+        )
+    )
     if train.classes != test.classes:
         first = set(train.classes)
         second = set(test.classes)
         raise ValueError(
-            f"{train_dir} and {test_dir} must hold the same classes: only the first "
-            f"has {sorted(first - second)}, only the second {sorted(second - first)}"
+            f"{train.folder} and {test.folder} must hold the same classes: only the "
+            f"first has {sorted(first - second)}, only the second "
+            f"{sorted(second - first)}"
         )
     train_dataloader, test_dataloader = (
         DataLoader(
@@ -230,6 +199,7 @@ def create_dataloaders(
                 data, batch_size, seed, shuffle=data is train, rank=rank, size=size
             ),
             num_workers=num_workers,
+            persistent_workers=num_workers > 0,  # else each epoch starts them anew
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator().manual_seed(seed),  # not torch's own
         )

@@ -182,7 +182,7 @@ def lite0_transform(image_size: int) -> v2.Compose:
         normalized as in its training.
     """
     # the third differs from the second by augmentation alone, and there is none
-    return v2.Compose(create_transforms(image_size, False, LITE0_MEAN, LITE0_STD)[:2])
+    return v2.Compose(create_transforms(image_size, "none", LITE0_MEAN, LITE0_STD)[:2])
 
 
 def create_effnet_lite0_model(

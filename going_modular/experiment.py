@@ -12,13 +12,13 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from going_modular.archives import unpack
 from going_modular.checkpoints import whole_file, write_json
 from going_modular.config import MAY_CHANGE, Config, renewed
 from going_modular.data_setup import create_dataloaders, create_transforms
 from going_modular.distributed import ALONE, Group, check_batch_split, mean_row
 from going_modular.engine import train_epochs
 from going_modular.networks import Network, blueprint
-from going_modular.pictures import unpack
 from going_modular.runs import best_row
 from going_modular.schedules import SCHEDULES
 from going_modular.states import read_checkpoint, restore_checkpoint, save_checkpoint
@@ -64,7 +64,11 @@ def load_folders(
     if not data.exists() and Path(f"{data}.zip").exists():
         unpack(f"{data}.zip", data)
     prepare, transform, valid_transform = create_transforms(
-        config.image_size, config.augment != "none", network.mean, network.std
+        config.image_size,
+        config.augment,
+        network.mean,
+        network.std,
+        resize=config.resize,
     )
     loaders: Any = create_dataloaders(
         data / "train",

@@ -1,25 +1,20 @@
 # Written by tools/export.py from 04_custom_datasets.ipynb: edit there, not here.
-"""Pictures: read safely, found in folders, unpacked from archives."""
+"""Pictures: read safely, whatever they are, and found in folders."""
 
 import collections
 import contextlib
-import glob
-import hashlib
 import io
 import os
 import re
-import stat
 import warnings
-import zipfile
-import zlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from going_modular.checkpoints import whole_folder
+from going_modular.archives import missing
 
 ROTATION_KEYS = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # of info
 
@@ -29,12 +24,14 @@ def as_rgb(picture: Image.Image) -> Image.Image:
 
     Transparent parts become white, 16 bits are scaled to 8.
     """
+    tags = getattr(picture, "tag_v2", {})
     if picture.info.keys() & ROTATION_KEYS:
         with contextlib.suppress(Exception):  # unreadable notes must not cost a picture
             picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I"):  # 0 to 65535; Pillow's convert clips at 255
-        values = np.asarray(picture).clip(0, 65_535) / 257
-        picture = Image.fromarray(values.round().astype(np.uint8))
+    if picture.mode[0] in "IF":
+        picture = as_gray(picture, tags)  # Pillow's convert clips at 255
+    if picture.mode[-1] == "a":  # colors already multiplied by the opacity
+        picture = picture.convert(picture.mode.upper())
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
@@ -42,145 +39,129 @@ def as_rgb(picture: Image.Image) -> Image.Image:
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
-def pixel_hash(path: str | Path) -> tuple[tuple[int, int], str]:
-    """Return a picture's size and the SHA-256 of its RGB pixels, whatever its file."""
-    picture = read_picture(path)
-    return picture.size, hashlib.sha256(picture.tobytes()).hexdigest()
+class RefusedPicture(ValueError):
+    """What is wrong with a picture, as the end of a sentence that its name begins."""
 
 
-def find_leaks(
-    train_folder: str | Path, test_folder: str | Path
-) -> list[tuple[str, str]]:
-    """Return (train_path, test_path) of each picture that is in both folders.
+def as_gray(picture: Image.Image, tags: Mapping[int, Any]) -> Image.Image:
+    """Return a picture with one channel of 16 or 32 bits as one with 8.
 
-    Pictures count as the same if all pixels are. Folders within are searched too.
-
-    Raises:
-        FileNotFoundError: if there is no such folder.
-        ValueError: if it has no picture, or one that cannot be read.
-    """
-    known = collections.defaultdict(list)
-    for path in list_pictures(train_folder):
-        known[pixel_hash(path)].append(path)
-    return [
-        (twin, path)
-        for path in list_pictures(test_folder)
-        for twin in known[pixel_hash(path)]
-    ]
-
-
-def missing(kind: str, path: str | Path) -> FileNotFoundError:
-    """Return the error for a path where a file or folder should be."""
-    return FileNotFoundError(
-        f"there is no {kind} {path}: check the path, and the folder you run this in"
-    )
-
-
-def check_zip_member(archive: Path, member: zipfile.ZipInfo) -> None:
-    """Raise ValueError unless member is a file or folder that stays where it is put."""
-    name = member.orig_filename  # as stored; ``filename`` is adapted to this system
-    if re.search(r"^/|[\\\0]|(^|/)(\.\.(/|$)|.:)", name):
-        raise ValueError(
-            f"{archive} is refused: its member {name!r} could be written outside the "
-            "folder"
-        )
-    if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise ValueError(
-            f"{archive} is refused: its member {name!r} is a link or a device, not a "
-            "file or folder"
-        )
-
-
-def check_members(
-    archive: Path, members: list[zipfile.ZipInfo], max_bytes: int
-) -> None:
-    """Raise ValueError if a member is not safe, or all would have above max_bytes."""
-    for member in members:
-        check_zip_member(archive, member)
-    total = sum(member.file_size for member in members)
-    if total > max_bytes:
-        largest = max(members, key=lambda member: member.file_size).orig_filename
-        raise ValueError(
-            f"{archive} is refused: unpacked it has {total:,} bytes, its largest "
-            f"member is {largest!r}; the limit is {max_bytes:,}. "
-            "Pass a larger max_bytes if you trust it."
-        )
-
-
-def unpack(
-    archive: str | Path, folder: str | Path, *, max_bytes: int = 2_000_000_000
-) -> Path:
-    """Unpack a zip into a folder, completely or not at all, and return its path.
+    White is the highest number of 16 bits, or of a TIFF's 12. With 32 bits it is the
+    first of 1 (floats only), 255 and 65,535 that is high enough; of fractions, 1.
 
     Args:
-        archive: path of the zip.
-        folder: made if it is missing; one that has content is left alone.
-        max_bytes: limit for the members' total size, unpacked.
+        picture: decoded.
+        tags: of its TIFF file, if it had one.
 
     Raises:
-        OSError: if there is no archive, or the folder cannot be written.
-        ValueError: if it is not a zip or damaged, has a member that would leave the
-            folder, a link or a device, or is larger than max_bytes.
+        RefusedPicture: if numbers are negative, above white, or not a number.
     """
-    archive, folder = Path(archive), Path(folder)
-    if any(folder.glob("*")):
-        return folder
-    if not archive.is_file():
-        raise missing("file", archive)
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            check_members(archive, opened.infolist(), max_bytes)
-            with whole_folder(folder) as temporary:
-                opened.extractall(temporary)
-    except OSError as error:
-        if not any(folder.glob("*")):  # else another process was faster
-            raise OSError(
-                f"cannot unpack {archive} into {folder}: {error}. Choose a folder that "
-                "you may write to, with space left."
-            ) from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise ValueError(
-            f"{archive} is not a zip that can be unpacked: {error}. Fetch it again."
-        ) from None
-    return folder
+    values = np.asarray(picture)
+    low, high = values.min(), values.max()
+    whites = [1, 255, 65_535] if picture.mode == "F" else [255, 65_535]
+    if picture.mode.startswith("I;"):
+        whites = [2 ** tags.get(258, [16])[0] - 1]
+    elif np.any(values % 1):
+        whites = [1]
+    white = next((each for each in whites if low >= 0 and high <= each), None)
+    if not white:
+        raise RefusedPicture(
+            f"has numbers from {low:g} to {high:g}, which leaves open what "
+            "is white: save it with 8 bits, 0 to 255"
+        )
+    values = np.where(values == picture.info.get("transparency"), white, values)
+    if tags.get(262) == 0:  # of some TIFFs: 0 is white
+        values = white - values
+    return Image.fromarray((values / (white / 255)).round().astype(np.uint8))
 
 
 MAX_PIXELS = 50_000_000  # the largest picture that is decoded, such as 8,000 by 6,250
 
 
-def problem_with(source: BinaryIO | Image.Image, error: Exception) -> str:
-    """Say why Pillow could not decode a picture, and what to do."""
+MAX_SCANS = 100  # of a JPEG; honest ones have about 10
+
+
+SCAN = re.compile(rb"\xff\xda\0[\x06\x08\x0a\x0c][\x01-\x04]")  # how one begins
+
+
+START = 2**18  # bytes in which a file must say what it is
+
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # no others are decoded
+
+
+EXTENSIONS = tuple(
+    ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS
+)
+
+
+SIGNATURES = {  # how a file begins -> what it is
+    rb"$": "empty, 0 bytes",
+    rb".{4}ftyp(he|mif1|msf1)": "a HEIC photo, as phones save them",
+    rb".{4}ftypavi": "an AVIF picture, damaged or not known to this Pillow",
+    rb".{4}ftypcrx|.{8}CR\x02|FUJIFILMCCD|IIRO|IIU\0": "a camera's raw photograph",
+    rb"\xff\x0a|.{4}JXL ": "a JPEG XL picture",
+    rb".{4}jP  |\xff\x4f\xff\x51": "a JPEG 2000 picture",
+    rb".{4}ftyp|\x1aE\xdf\xa3|RIFF.{4}AVI ": "a video",
+    rb"%PDF": "a PDF document",
+    rb"%!PS|\xc5\xd0\xd3\xc6": "a PostScript drawing",
+    rb"\s*(?i:<!doctype html|<html|<head|<body)": "a web page",
+    rb"\s*<(\?xml|svg|!--|!DOCTYPE svg)": "an SVG drawing, or a page of text",
+    rb"version https://git-lfs": "a pointer of Git LFS (git lfs pull fetches it)",
+    rb"8BPS": "a Photoshop file",
+    rb"PK\x03\x04|\x1f\x8b|Rar!|7z\xbc\xaf": "an archive",
+    rb"II\*\0|MM\0\*": "a TIFF of a kind that is not known",
+    rb"\xff\xd8|\x89PNG|GIF8|BM|RIFF.{4}WEBP": "a damaged picture",
+    rb"": "not a picture",
+}
+
+
+def problem_with(start: bytes, error: Exception, max_pixels: int) -> str:
+    """Say why a picture could not be read, and what to do.
+
+    Args:
+        start: the first bytes of its file.
+        error: what was raised.
+        max_pixels: the limit.
+    """
+    if isinstance(error, RefusedPicture):
+        return str(error)
     if isinstance(error, Image.DecompressionBombError):  # above Pillow's higher limit
-        return f"has too many pixels, the limit is {MAX_PIXELS:,}: make it smaller"
+        return f"has too many pixels, the limit is {max_pixels:,}: make it smaller"
     if not isinstance(error, UnidentifiedImageError):
         return (
             f"cannot be decoded ({error}): fetch it again, or take it out of the folder"
         )
-    if source.seek(0, os.SEEK_END):
-        return "is not a picture: replace it, or take it out of the folder"
-    return "is empty, 0 bytes: replace it, or take it out of the folder"
+    kind = next(
+        kind
+        for pattern, kind in SIGNATURES.items()
+        if re.match(pattern, start, re.DOTALL)
+    )
+    return f"is {kind}: replace it by a PNG or JPEG, or take it out of the folder"
 
 
 def read_picture(
     source: str | Path | BinaryIO | bytes | bytearray | Image.Image,
     *,
     name: str | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Image.Image:
     """Return a new picture: RGB, upright, decoded; of an animation the first frame.
 
     Args:
         source: a path, a file object opened in binary mode, bytes or a PIL image.
         name: what messages call the picture, instead of its path.
+        max_pixels: a larger picture is refused before it is decoded.
 
     Raises:
         FileNotFoundError, TypeError: if there is no file, if source is anything else.
-        ValueError: if it is empty, not a picture, damaged, or above MAX_PIXELS.
+        ValueError: if it is none of FORMATS, damaged, too large, or takes too long.
     """
     if isinstance(source, str | os.PathLike):
         if not os.path.isfile(source):
             raise missing("picture", source)
         with open(source, "rb") as file:
-            return read_picture(file, name=name)
+            return read_picture(file, name=name, max_pixels=max_pixels)
     if isinstance(source, bytes | bytearray):
         source = io.BytesIO(source)
     given = isinstance(source, Image.Image)
@@ -189,21 +170,83 @@ def read_picture(
             "a picture is a path, a file object, bytes or a PIL image, not a "
             f"{type(source).__name__}"
         )
-    name = name or getattr(source, "name", "the picture")
+    start = b""
     try:
         with warnings.catch_warnings(action="ignore"):  # of many pixels
-            picture = source if given else Image.open(source)  # reads the beginning
-        if picture.width * picture.height <= MAX_PIXELS:
-            picture.load()
-            picture = picture.copy() if given else picture
-            is_plain = picture.mode == "RGB" and not picture.info
-            return picture if is_plain else as_rgb(picture)
+            if not given:
+                start = source.read(START)
+                source.seek(0)
+                if start[:3] == b"GIF":  # megabytes of comments would take minutes
+                    Image.open(io.BytesIO(start), formats=FORMATS)
+            picture = source if given else Image.open(source, formats=FORMATS)
+        if picture.width * picture.height > max_pixels:
+            raise RefusedPicture(
+                f"has {picture.width:,} × {picture.height:,} pixels, the limit is "
+                f"{max_pixels:,}: make it smaller first"
+            )
+        if picture.format in ("JPEG", "MPO") and picture.fp:  # fp: not decoded yet
+            picture.fp.seek(0)
+            scans = len(SCAN.findall(picture.fp.read()))
+            if scans > MAX_SCANS:  # each takes as long as a whole decoding
+                raise RefusedPicture(
+                    f"has {scans:,} scans, the limit is {MAX_SCANS}: save it anew"
+                )
+        picture.load()
+        picture = picture.copy() if given else picture
+        is_plain = picture.mode == "RGB" and not picture.info
+        return picture if is_plain else as_rgb(picture)
     except Exception as error:  # a damaged file makes decoders stumble in many ways
-        raise ValueError(f"{name} {problem_with(source, error)}") from None
-    raise ValueError(
-        f"{name} has {picture.width:,} × {picture.height:,} pixels, the limit is "
-        f"{MAX_PIXELS:,}: make it smaller first"
-    )
+        name = name or getattr(source, "name", "the picture")
+        problem = problem_with(start, error, max_pixels)
+        raise ValueError(f"{name} {problem}") from None
+
+
+HIDDEN = re.compile(r"\.|(__MACOSX|Thumbs\.db|desktop\.ini)$")
+
+
+def scan_folder(folder: str | Path) -> tuple[list[str], list[str], list[str]]:
+    """Look through a folder and all below it, but for what is hidden.
+
+    A link to a folder is followed only if it leads elsewhere: not to a place within,
+    which is visited anyway, nor to one that holds this folder.
+
+    Returns:
+        (folders, pictures, others), sorted: the names of the folders directly in it,
+        the paths of all files with one of EXTENSIONS, those of all other files.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        OSError: if a folder may not be read.
+    """
+    if not os.path.isdir(folder):
+        raise missing("folder", folder)
+    root = os.path.join(os.path.realpath(folder), "")
+    seen, top, pictures, others, errors = {root}, [], [], [], []
+    walk = os.walk(folder, onerror=errors.append, followlinks=True)
+    for place, folders, files in walk:
+        for name in sorted(folders):
+            path = os.path.join(place, name)
+            real = os.path.join(os.path.realpath(path), "")
+            leads_back = real.startswith(root) or root.startswith(real)
+            is_back = os.path.islink(path) and leads_back
+            if HIDDEN.match(name) or is_back or real in seen:
+                folders.remove(name)  # so os.walk leaves it out
+            seen.add(real)
+        top = top or [*folders]
+        for name in files:
+            known = pictures if name.lower().endswith(EXTENSIONS) else others
+            if not HIDDEN.match(name):
+                known.append(os.path.join(place, name))
+    if errors:
+        raise errors[0]
+    pictures.sort(key=os.path.split)  # folder by folder
+    return sorted(top), pictures, sorted(others)
+
+
+def count_endings(paths: Iterable[str | Path]) -> str:
+    """Say how many files have which ending, such as "20 .heic, 3 .txt"."""
+    counts = collections.Counter(Path(path).suffix or str(path) for path in paths)
+    return ", ".join(f"{count} {ending}" for ending, count in counts.most_common())
 
 
 def list_pictures(folder: str | Path) -> list[str]:
@@ -213,38 +256,10 @@ def list_pictures(folder: str | Path) -> list[str]:
         FileNotFoundError: if there is no such folder.
         ValueError: if it has no picture.
     """
-    if not os.path.isdir(folder):
-        raise missing("folder", folder)
-    found = [
-        path
-        for path in glob.glob(f"{glob.escape(str(folder))}/**", recursive=True)
-        if path.lower().endswith(IMG_EXTENSIONS) and not os.path.isdir(path)
-    ]
-    if not found:
+    _, pictures, others = scan_folder(folder)
+    if not pictures:
         raise ValueError(
-            f"{folder} holds no picture, nothing that ends in "
-            f"{', '.join(IMG_EXTENSIONS)}"
+            f"{folder} holds no picture, nothing that ends in {', '.join(EXTENSIONS)}; "
+            f"there are {count_endings(others) or 'no other files'}"
         )
-    return sorted(found, key=os.path.split)  # folder by folder
-
-
-def find_classes(folder: str | Path) -> list[str]:
-    """Return the sorted names of the folders in a folder, without hidden ones.
-
-    Raises:
-        FileNotFoundError: if there is no such folder.
-        ValueError: if there are none in it.
-    """
-    if not os.path.isdir(folder):
-        raise missing("folder", folder)
-    classes = sorted(
-        entry.name
-        for entry in os.scandir(folder)
-        if entry.is_dir() and entry.name[0] != "."
-    )
-    if not classes:
-        raise ValueError(
-            f"{folder} holds no folders: it needs one for each class, such as "
-            f"{folder}/cat"
-        )
-    return classes
+    return pictures

@@ -188,6 +188,10 @@ class Predictor:
             model = network.build(config, len(names))
         model.load_state_dict(state)
         prepare, _, to_float = create_transforms(
-            config.image_size, False, network.mean, network.std
+            config.image_size,
+            "none",
+            network.mean,
+            network.std,
+            resize=config.resize,
         )
         return cls(model, names, v2.Compose([prepare, to_float]), device, config=config)

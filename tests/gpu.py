@@ -215,7 +215,7 @@ def run_notebooks(options) -> bool:
     """Execute all notebooks side by side; print what did not run."""
     from torchvision.datasets import FashionMNIST
 
-    from going_modular.pictures import unpack
+    from going_modular.archives import unpack
 
     FashionMNIST(ROOT / "data", download=True)  # unpacked before two ask
     photographs = ROOT / "data" / "cat_dog_horse"

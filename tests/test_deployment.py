@@ -47,7 +47,7 @@ def transform_of(config):
     """Return the transform, from PIL image to tensor, that a config's network needs."""
     network = NETWORKS[config.model]
     prepare, _, to_float = create_transforms(
-        config.image_size, False, network.mean, network.std
+        config.image_size, "none", network.mean, network.std
     )
     return lambda picture: to_float(prepare(picture))
 

@@ -389,7 +389,8 @@ def test_a_module_written_by_hand_is_reported_and_kept(exported, capsys):
 
 ORDER = {  # the table of the layers, said a second time
     "base": ["config", "checkpoints", "utils", "plots"],
-    "data": ["datasets", "urls", "pictures", "data_setup", "folders"],
+    "data": ["datasets", "urls", "archives", "pictures", "image_folder"]
+    + ["data_setup", "folders"],
     "networks": ["model_builder", "effnet", "vit", "networks"],
     "learning": ["metrics", "engine", "schedules", "updates", "distributed"],
     "running": ["trackers", "runs", "states", "experiment"],

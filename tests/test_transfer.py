@@ -179,7 +179,7 @@ def test_pretrained_networks_see_images_as_in_their_training():
     assert [*b2.mean, *b2.std] == pytest.approx(published.mean + published.std)
     picture = torch.randint(256, (3, 40, 30), dtype=torch.uint8)
     _, expected = create_effnet_lite0_model(2, "cpu", image_size=32)
-    prepare, *to_floats = create_transforms(32, False, lite0.mean, lite0.std)
+    prepare, *to_floats = create_transforms(32, "none", lite0.mean, lite0.std)
     for to_float in to_floats:
         image = to_float(prepare(picture))
         torch.testing.assert_close(image, expected(picture))

@@ -40,7 +40,10 @@ MAIN_GUARD = 'if __name__ == "__main__" and "__file__" in globals():'
 # functions as well, so that no two can ever import each other.
 LAYERS = {
     "base": ["config", "checkpoints", "utils", "plots"],
-    "data": ["datasets", "urls", "pictures", "data_setup", "folders"],
+    "data": [
+        *["datasets", "urls", "archives", "pictures", "image_folder", "data_setup"],
+        "folders",
+    ],
     "networks": ["model_builder", "effnet", "vit", "networks"],
     "learning": ["metrics", "engine", "schedules", "updates", "distributed"],
     "running": ["trackers", "runs", "states", "experiment"],

@@ -22,9 +22,10 @@ from torchvision.transforms import ToTensor, v2
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from going_modular.data_setup import EpochBatches, ImageFolderDataset  # noqa: E402
+from going_modular.archives import unpack  # noqa: E402
+from going_modular.data_setup import EpochBatches  # noqa: E402
 from going_modular.datasets import create_fashion_mnist_dataloaders  # noqa: E402
-from going_modular.pictures import unpack  # noqa: E402
+from going_modular.image_folder import ImageFolderDataset  # noqa: E402
 
 ROUNDS = 9
 RESIZE, FLIP = v2.Resize((64, 64)), v2.RandomHorizontalFlip()

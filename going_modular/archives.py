@@ -1,0 +1,86 @@
+# Written by tools/export.py from 04_custom_datasets.ipynb: edit there, not here.
+"""Zips, unpacked completely or not at all."""
+
+import re
+import stat
+import zipfile
+import zlib
+from pathlib import Path
+
+from going_modular.checkpoints import whole_folder
+
+
+def missing(kind: str, path: str | Path) -> FileNotFoundError:
+    """Return the error for a path where a file or folder should be."""
+    return FileNotFoundError(
+        f"there is no {kind} {path}: check the path, and the folder you run this in"
+    )
+
+
+def check_zip_member(archive: Path, member: zipfile.ZipInfo) -> None:
+    """Raise ValueError unless member is a file or folder that stays where it is put."""
+    name = member.orig_filename  # as stored; ``filename`` is adapted to this system
+    if re.search(r"^/|[\\\0]|(^|/)(\.\.(/|$)|.:)", name):
+        raise ValueError(
+            f"{archive} is refused: its member {name!r} could be written outside the "
+            "folder"
+        )
+    if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise ValueError(
+            f"{archive} is refused: its member {name!r} is a link or a device, not a "
+            "file or folder"
+        )
+
+
+def check_members(
+    archive: Path, members: list[zipfile.ZipInfo], max_bytes: int
+) -> None:
+    """Raise ValueError if a member is not safe, or all would have above max_bytes."""
+    for member in members:
+        check_zip_member(archive, member)
+    total = sum(member.file_size for member in members)
+    if total > max_bytes:
+        largest = max(members, key=lambda member: member.file_size).orig_filename
+        raise ValueError(
+            f"{archive} is refused: unpacked it has {total:,} bytes, its largest "
+            f"member is {largest!r}; the limit is {max_bytes:,}. "
+            "Pass a larger max_bytes if you trust it."
+        )
+
+
+def unpack(
+    archive: str | Path, folder: str | Path, *, max_bytes: int = 2_000_000_000
+) -> Path:
+    """Unpack a zip into a folder, completely or not at all, and return its path.
+
+    Args:
+        archive: path of the zip.
+        folder: made if it is missing; one that has content is left alone.
+        max_bytes: limit for the members' total size, unpacked.
+
+    Raises:
+        OSError: if there is no archive, or the folder cannot be written.
+        ValueError: if it is not a zip or damaged, has a member that would leave the
+            folder, a link or a device, or is larger than max_bytes.
+    """
+    archive, folder = Path(archive), Path(folder)
+    if any(folder.glob("*")):
+        return folder
+    if not archive.is_file():
+        raise missing("file", archive)
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            check_members(archive, opened.infolist(), max_bytes)
+            with whole_folder(folder) as temporary:
+                opened.extractall(temporary)
+    except OSError as error:
+        if not any(folder.glob("*")):  # else another process was faster
+            raise OSError(
+                f"cannot unpack {archive} into {folder}: {error}. Choose a folder that "
+                "you may write to, with space left."
+            ) from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise ValueError(
+            f"{archive} is not a zip that can be unpacked: {error}. Fetch it again."
+        ) from None
+    return folder

@@ -1,0 +1,261 @@
+# Written by tools/export.py from 04_custom_datasets.ipynb: edit there, not here.
+"""Data sets of pictures: where their parts are, and what is wrong."""
+
+import collections
+import hashlib
+import itertools
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from going_modular.archives import missing, unpack
+from going_modular.data_setup import create_dataloaders
+from going_modular.image_folder import BrokenPictures, ImageFolderDataset, pixel_hash
+from going_modular.pictures import HIDDEN, MAX_PIXELS, count_endings, scan_folder
+
+SPLITS = {  # how folders are called -> what they are
+    **dict.fromkeys(["train", "training"], "train"),
+    **dict.fromkeys(["valid", "val", "validation"], "valid"),
+    **dict.fromkeys(["test", "testing"], "test"),
+}
+
+
+def find_splits(data: str | Path) -> dict[str, Path]:
+    """Return where the parts of a data set are, by name: train, valid and test.
+
+    Known are the names in SPLITS, in capitals too; without any, a folder of class
+    folders is train. They may be one folder deeper, or in a zip: ``data`` itself, or
+    data.zip beside it. It is unpacked first.
+
+    Raises:
+        OSError: as ``unpack``; FileNotFoundError if there is neither folder nor zip.
+        ValueError: as ``unpack``; or if the folder holds none of these.
+    """
+    folder = Path(data).expanduser()
+    archive = folder if folder.suffix.lower() == ".zip" else Path(f"{folder}.zip")
+    if archive.is_file() and not folder.is_dir():
+        folder = unpack(archive, archive.with_suffix(""))
+    if not folder.is_dir():
+        raise missing("folder", folder)
+    for _ in range(9):  # of folders in folders; a link may lead in a circle
+        inside = [path for path in folder.iterdir() if not HIDDEN.match(path.name)]
+        places = [path for path in sorted(inside) if path.is_dir()]
+        splits = {
+            SPLITS[place.name.lower()]: place
+            for place in places
+            if place.name.lower() in SPLITS  # which may be a class, such as trains
+            and any(path.is_dir() for path in place.iterdir())
+        }
+        if splits:
+            return {name: splits[name] for name in SPLITS if name in splits}
+        if len(places) > 1:
+            return {"train": folder}
+        if not places:
+            break
+        folder = places[0]
+    raise ValueError(
+        f"{data} holds no class folders, but {count_endings(inside) or 'nothing'} in "
+        f"{folder}: it needs train/CLASS/1.png and valid/CLASS/2.png, or CLASS/1.png"
+    )
+
+
+class Folders(NamedTuple):
+    """What ``open_folders`` found; notes are lines worth printing."""
+
+    train: DataLoader
+    valid: DataLoader
+    class_names: list[str]
+    notes: list[str]
+
+
+def hold_out(
+    samples: list[tuple[str, int]], share: float, seed: int
+) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+    """Split samples, (path, label) by label, in two: a share of each class is held out.
+
+    Raises:
+        ValueError: if the share is not between 0 and 1, or a class has one picture.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"valid_share is {share}: choose a number between 0 and 1")
+    rng = np.random.default_rng(seed)
+    kept, held = [], []
+    for _, group in itertools.groupby(samples, key=lambda sample: sample[1]):
+        own = list(group)
+        if len(own) < 2:
+            raise ValueError(
+                f"{own[0][0]} is the only picture of its class: it takes two, one to "
+                "train on and one to validate on"
+            )
+        count = min(max(round(share * len(own)), 1), len(own) - 1)
+        order = rng.permutation(len(own)).tolist()
+        held += [own[index] for index in sorted(order[:count])]
+        kept += [own[index] for index in sorted(order[count:])]
+    return kept, held
+
+
+def open_folders(
+    data: str | Path,
+    transforms: tuple[Callable, Callable, Callable],
+    batch_size: int,
+    num_workers: int = 0,
+    *,
+    valid_share: float = 0.0,
+    max_pixels: int = MAX_PIXELS,
+    seed: int = 42,
+    rank: int = 0,
+    size: int = 1,
+) -> Folders:
+    """Return loaders to train and validate with, of what ``find_splits`` finds.
+
+    Where there is no valid, a share of train is held out, the same of each class,
+    decided by the seed. A test is for the end, and left alone.
+
+    Args:
+        data: a folder, or a zip.
+        transforms: what ``create_transforms`` returned.
+        batch_size: as for ``create_dataloaders``, like all that is not described here.
+        num_workers: processes that load.
+        valid_share: how much of train to hold out; 0 is 0.2 where it has to be.
+        max_pixels: see ``read_picture``.
+        seed: also of what is held out.
+        rank: of this process.
+        size: of its group.
+
+    Raises:
+        BrokenPictures: if there are some; all are listed.
+        OSError, ValueError: as ``find_splits`` and ``create_dataloaders``; ValueError
+            also if there is no train, one class only, or valid_share beside a valid.
+    """
+    splits, notes = find_splits(data), []
+    names = ", ".join(path.name for path in splits.values())
+    if "train" not in splits:
+        raise ValueError(f"{data} holds {names}, but no train: rename what it is")
+    if "valid" in splits and valid_share:
+        raise ValueError(f"{data} holds {names}: leave out valid_share")
+    prepare, *changes = transforms
+    train, valid = datasets = [
+        ImageFolderDataset(
+            splits.get(name, splits["train"]), change, max_pixels=max_pixels
+        )
+        for name, change in zip(("train", "valid"), changes, strict=True)
+    ]
+    if "valid" not in splits:
+        share, valid.skipped = valid_share or 0.2, []
+        train.samples, valid.samples = hold_out(train.samples, share, seed)
+        notes.append(
+            f"{splits['train']} has no valid beside it: {len(valid)} of its pictures, "
+            f"{share:.0%} of each class, are held out to validate with"
+        )
+    loaders = create_dataloaders(
+        train, valid, None, batch_size, num_workers, seed=seed, rank=rank, size=size
+    )
+    if len(train.classes) < 2:
+        raise ValueError(
+            f"{data} has one class, {train.classes[0]}: it takes two or more"
+        )
+    errors = []
+    for dataset in datasets:
+        if dataset.skipped:
+            notes.append(
+                f"{dataset.folder}: {len(dataset.skipped)} files are skipped, "
+                f"{count_endings(dataset.skipped)}, such as {dataset.skipped[0]}"
+            )
+        try:
+            dataset.keep(prepare, num_workers)
+        except BrokenPictures as error:
+            errors += error.errors
+    if errors:
+        raise BrokenPictures(errors)
+    return Folders(*loaders, notes)
+
+
+def fingerprint(dataset: ImageFolderDataset) -> dict[str, list]:
+    """Return {class: [number of pictures, hash of their bytes]}, in their order."""
+    hashes = [hashlib.blake2b(digest_size=16) for _ in dataset.classes]
+    for path, label in dataset.samples:
+        with open(path, "rb") as file:
+            hashes[label].update(hashlib.file_digest(file, "blake2b").digest())
+    counts = collections.Counter(label for _, label in dataset.samples)
+    return {
+        name: [counts[label], hashes[label].hexdigest()]
+        for label, name in enumerate(dataset.classes)
+    }
+
+
+@dataclass
+class Report:
+    """What ``check_folder`` found; as a text it has a line for each finding.
+
+    Attributes:
+        counts: split -> class -> number of pictures that can be read.
+        sizes: (width, height) of each.
+        findings: "broken", "skipped", "in several splits" and "several times in a
+            split" -> what is so, each with its path.
+    """
+
+    counts: dict[str, dict[str, int]]
+    sizes: list[tuple[int, int]]
+    findings: dict[str, list[str]]
+
+    def __str__(self) -> str:
+        lines = ["".join(f"{name:>10}" for name in self.counts) + "  class"]
+        for name in sorted(set().union(*self.counts.values())):
+            numbers = (counts.get(name, 0) for counts in self.counts.values())
+            lines.append("".join(f"{number:10,}" for number in numbers) + f"  {name}")
+        by_area = sorted(self.sizes, key=math.prod) or [(0, 0)]
+        chosen = (by_area[0], by_area[len(by_area) // 2], by_area[-1])
+        shown = (f"{width} × {height}" for width, height in chosen)
+        lines.append("smallest, median, largest: " + ", ".join(shown))
+        for title, items in self.findings.items():
+            lines += [f"{title}: {len(items)}", *(f"    {item}" for item in items)]
+        return "\n".join(lines)
+
+
+def check_folder(data: str | Path, max_pixels: int = MAX_PIXELS) -> Report:
+    """Read every picture of a data set, and report what is in it and what is wrong.
+
+    Args:
+        data: as for ``find_splits``.
+        max_pixels: see ``read_picture``.
+
+    Raises:
+        OSError, ValueError: as ``find_splits``.
+    """
+    broken, skipped, across, within = [], [], [], []
+    places = collections.defaultdict(list)  # of each picture
+    counts = {}
+    for split, folder in find_splits(data).items():
+        classes, pictures, others = scan_folder(folder)
+        counts[split] = dict.fromkeys(classes, 0)
+        skipped += others
+        for path in tqdm(pictures, split, leave=False, disable=None):
+            name = os.path.relpath(path, folder).split(os.sep)[0]
+            try:
+                counts[split][name] += 1
+                places[pixel_hash(path, max_pixels)].append((split, path))
+            except KeyError:
+                skipped.append(path)  # it is in no class
+            except (OSError, ValueError) as error:
+                broken.append(str(error))
+    for twins in places.values():
+        several = across if len({split for split, _ in twins}) > 1 else within
+        if len(twins) > 1:
+            several.append(" = ".join(path for _, path in twins))
+    return Report(
+        counts,
+        [size for (size, _), twins in places.items() for _ in twins],
+        {
+            "broken": broken,
+            "skipped": skipped,
+            "in several splits": across,
+            "several times in a split": within,
+        },
+    )
