@@ -2,15 +2,24 @@
 # there, not here.
 """The training loop: one step, one epoch, a whole training."""
 
-import copy
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
 
-from going_modular.metrics import accuracy, check_finite, check_labels, means_of
-from going_modular.utils import check_device, model_mode
+from going_modular.metrics import (
+    BATCH_NORM_OF_ONE,
+    NO_BATCHES,
+    accuracy,
+    check_finite,
+    check_optimizer,
+    mean_over_samples,
+    read_outputs,
+    suited_metric,
+)
+from going_modular.utils import check_device, find_inverse, main_output, model_mode
 
 
 def update_weights(
@@ -28,11 +37,10 @@ def update_weights(
         (outputs, y, loss): results and labels on ``device``, detached.
 
     Raises:
-        ValueError: if a label has no output.
+        ValueError: if a label has no output, or the model gives no logits.
     """
     optimizer.zero_grad()
-    outputs = model(X.to(device))
-    check_labels(labels, outputs)
+    outputs = read_outputs(model(X.to(device)), labels)
     y = labels.to(device)
     loss = loss_fn(outputs, y)
     loss.backward()
@@ -63,7 +71,7 @@ def train_step(
         optimizer: holds the model's parameters.
         device: where to compute.
         scheduler: stepped after every batch.
-        metric: (outputs, y) -> mean over the batch.
+        metric: (outputs, y) -> mean over the batch; see ``suited_metric``.
         max_norm: gradients longer than this, together, are scaled down to it.
         update: called in place of ``update_weights``.
 
@@ -71,35 +79,32 @@ def train_step(
         (loss, metric), exact means over the samples while they were trained on.
 
     Raises:
-        ValueError: if there are no batches, the model is on another device, or a
-            label has no output.
-        FloatingPointError: if the loss or a parameter is not finite; model, optimizer
-            and scheduler are then as they were before this epoch.
+        ValueError: if there are no batches, or the arguments do not fit each other.
+        FloatingPointError: if the loss or a parameter is not finite.
     """
     check_device(model, device)
-    parts = [
-        part
-        for part in (model, optimizer, scheduler, update)
-        if hasattr(part, "state_dict")
-    ]
-    before = copy.deepcopy([part.state_dict() for part in parts])
-    seen = []
+    check_optimizer(optimizer, model)
+    losses, scores, sizes = [], [], []
     with model_mode(model, training=True):
         for X, labels in dataloader:
-            outputs, y, loss = update(
-                model, X, labels, loss_fn, optimizer, device, max_norm
-            )
+            try:
+                outputs, y, loss = update(
+                    model, X, labels, loss_fn, optimizer, device, max_norm
+                )
+            except ValueError as error:
+                if "more than 1 value per channel" in str(error):
+                    error.args = (BATCH_NORM_OF_ONE,)
+                raise
             if scheduler is not None:
                 scheduler.step()
-            seen.append((loss, metric(outputs, y), len(y)))
-    result = means_of(seen)
-    try:
-        check_finite([loss for loss, *_ in seen], model)
-    except FloatingPointError:
-        for part, state in zip(parts, before, strict=True):
-            part.load_state_dict(state)
-        raise
-    return result
+            if not losses:
+                metric = suited_metric(metric, model, X, outputs, loss_fn)
+            losses.append(loss)
+            scores.append(metric(outputs, y))
+            sizes.append(len(y))
+    means = mean_over_samples(losses, sizes), mean_over_samples(scores, sizes)
+    check_finite(losses, model)
+    return means
 
 
 def test_step(
@@ -116,14 +121,17 @@ def test_step(
     returned as it is. The model is in evaluation mode meanwhile and learns nothing.
     """
     check_device(model, device)
-    seen = []
+    losses, scores, sizes = [], [], []
     with model_mode(model, training=False), torch.inference_mode():
         for X, labels in dataloader:
-            outputs = model(X.to(device))
-            check_labels(labels, outputs)
+            outputs = read_outputs(model(X.to(device)), labels)
             y = labels.to(device)
-            seen.append((loss_fn(outputs, y), metric(outputs, y), len(y)))
-    return means_of(seen)
+            if not losses:
+                metric = suited_metric(metric, model, X, outputs, loss_fn)
+            losses.append(loss_fn(outputs, y))
+            scores.append(metric(outputs, y))
+            sizes.append(len(y))
+    return mean_over_samples(losses, sizes), mean_over_samples(scores, sizes)
 
 
 def train_epochs(
@@ -137,6 +145,7 @@ def train_epochs(
     *,
     scheduler: Any = None,
     metric: Callable = accuracy,
+    per_batch: bool | None = None,
     max_norm: float | None = None,
     update: Callable = update_weights,
     first_epoch: int = 1,
@@ -144,17 +153,20 @@ def train_epochs(
     """Train, and yield a row after every epoch.
 
     Arguments are those of ``train_step``; first_epoch is where an interrupted training
-    goes on.
+    goes on. per_batch: if True, the scheduler steps after every batch, else epoch; by
+    default as PyTorch documents, True for OneCycleLR and CyclicLR.
 
     Yields:
-        {"epoch": 1.., "train_loss", "train_acc", "test_loss", "test_acc"}; with
-        another metric its ``__name__`` stands in place of "acc".
+        {"epoch", "train_loss", "train_acc", "test_loss", "test_acc"}; or a metric's
+        ``__name__`` for "acc".
 
     Raises:
         ValueError, FloatingPointError: as ``train_step``, naming the epoch.
     """
     if epochs < 1:
         raise ValueError(f"epochs is {epochs}; train for at least 1")
+    if per_batch is None:
+        per_batch = isinstance(scheduler, (OneCycleLR, CyclicLR))
     named = "acc" if metric is accuracy else getattr(metric, "__name__", "metric")
     for epoch in range(first_epoch, epochs + 1):
         try:
@@ -164,7 +176,7 @@ def train_epochs(
                 loss_fn,
                 optimizer,
                 device,
-                scheduler=scheduler,
+                scheduler=scheduler if per_batch else None,
                 metric=metric,
                 max_norm=max_norm,
                 update=update,
@@ -174,6 +186,9 @@ def train_epochs(
         test_loss, test_score = test_step(
             model, test_dataloader, loss_fn, device, metric=metric
         )
+        if scheduler is not None and not per_batch:
+            is_plateau = isinstance(scheduler, ReduceLROnPlateau)
+            scheduler.step(*([test_loss] if is_plateau else []))
         row = {"epoch": epoch, "train_loss": train_loss, f"train_{named}": train_score}
         yield row | {"test_loss": test_loss, f"test_{named}": test_score}
 
@@ -189,6 +204,7 @@ def train(
     *,
     scheduler: Any = None,
     metric: Callable = accuracy,
+    per_batch: bool | None = None,
     max_norm: float | None = None,
     update: Callable = update_weights,
 ) -> dict[str, list[float]]:
@@ -199,17 +215,13 @@ def train(
     Returns:
         {"train_loss": [...], "train_acc": [...], "test_loss": [...], "test_acc": [...]}
     """
+    loaders = train_dataloader, test_dataloader
     rows = list(
         train_epochs(
-            model,
-            train_dataloader,
-            test_dataloader,
-            optimizer,
-            loss_fn,
-            epochs,
-            device,
+            *(model, *loaders, optimizer, loss_fn, epochs, device),
             scheduler=scheduler,
             metric=metric,
+            per_batch=per_batch,
             max_norm=max_norm,
             update=update,
         )
@@ -222,21 +234,17 @@ def predict(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (logits (N, K), labels (N,)) for a dataloader, in its order, on the CPU.
 
-    The model is in evaluation mode meanwhile.
-
-    Raises:
-        ValueError: if the model is on another device, or there are no batches.
+    The model is in evaluation mode meanwhile. Errors are those of ``test_step``.
     """
     check_device(model, device)
-    logits = []
-    labels = []
+    logits, labels, inverse = [], [], None
     with model_mode(model, training=False), torch.inference_mode():
         for X, y in dataloader:
-            logits.append(model(X.to(device)))
+            outputs = main_output(model(X.to(device)))
+            if not labels:
+                inverse = find_inverse(model, X.to(device), outputs)
+            logits.append(inverse(outputs) if inverse else outputs)
             labels.append(y)
     if not labels:
-        raise ValueError(
-            "the dataloader gave no batches: is its data set empty, or is it an "
-            "iterator that is used up?"
-        )
+        raise ValueError(NO_BATCHES)
     return torch.cat(logits).cpu(), torch.cat(labels).cpu()  # -> (N, K), (N,)

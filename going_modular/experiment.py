@@ -105,8 +105,7 @@ def setup(
         group: the processes that train together.
 
     Raises:
-        FileNotFoundError, ValueError: as ``load_folders``; ValueError also if the
-            config names what there is not, or sizes that do not fit each other.
+        FileNotFoundError, ValueError: as ``load_folders``, or if sizes do not fit.
     """
     device = torch.device(device or get_device())
     network, _ = blueprint(config)  # a mistake is found before pictures are read
@@ -222,7 +221,8 @@ def run(
         write_json(out / "config.json", described(experiment))
     loss_fn = torch.nn.CrossEntropyLoss()
     others = (experiment.valid_dataloader, experiment.optimizer, loss_fn)
-    options = {"scheduler": experiment.scheduler, "update": experiment.update}
+    options: dict[str, Any] = {"scheduler": experiment.scheduler, "per_batch": True}
+    options["update"] = experiment.update
     try:
         for epoch in range(len(rows) + 1, epochs + 1):
             batches = tqdm(

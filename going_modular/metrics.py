@@ -1,55 +1,126 @@
 # Written by tools/export.py from 01_workflow.ipynb: edit there, not here.
 """What a batch was worth: exact means, accuracy, checks for mistakes."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
+from torch import nn
+
+from going_modular.utils import find_inverse, main_output
+
+NO_BATCHES = (
+    "the dataloader gave no batches: is its data set empty, or is it an iterator that "
+    "is used up?"
+)
 
 
-def mean_over_samples(
-    batch_means: list[torch.Tensor] | tuple[torch.Tensor, ...],
-    batch_sizes: list[int] | tuple[int, ...],
-) -> float:
-    """Return the exact mean over all samples from each batch's mean (0-d) and size."""
-    means = torch.stack(batch_means).cpu().double()  # waits for a GPU once an epoch
-    sizes = torch.tensor(batch_sizes, dtype=torch.float64)
-    return ((means * sizes).sum() / sizes.sum()).item()
+BATCH_NORM_OF_ONE = (
+    "a batch norm cannot learn from a batch of 1 item: choose another batch size, or "
+    "DataLoader(drop_last=True)"
+)
 
 
-def means_of(batches: list[tuple]) -> tuple[float, float]:
-    """Return (loss, metric) of batches (loss, metric, size), each an exact mean.
+def mean_over_samples(batch_means: list[torch.Tensor], batch_sizes: list[int]) -> float:
+    """Return the exact mean over all samples from each batch's mean (0-d) and size.
 
     Raises:
         ValueError: if there are no batches.
     """
-    if not batches:
-        raise ValueError(
-            "the dataloader gave no batches: is its data set empty, or is it an "
-            "iterator that is used up?"
-        )
-    losses, scores, sizes = zip(*batches, strict=True)
-    return mean_over_samples(losses, sizes), mean_over_samples(scores, sizes)
+    if not batch_means:
+        raise ValueError(NO_BATCHES)
+    means = torch.stack(batch_means).cpu().double()  # waits for a GPU once an epoch
+    sizes = torch.tensor(batch_sizes, dtype=torch.float64)
+    return ((means * sizes).sum() / sizes.sum()).item()
 
 
 def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Return the share of right answers, a 0-d tensor in 0..1.
 
     Args:
-        logits: (B, K), or one logit per item, (B, 1) or (B,).
-        labels: (B,) in 0..K-1, or as many labels of 0 or 1.
+        logits: (B, K, ...), or one per item, (B, 1) or (B,). Integers, bools and
+            whole numbers up to 2 or more are labels already.
+        labels: (B, ...) in 0..K-1, or of 0 and 1; or a share for every class, shaped as
+            logits, of which the largest counts (MixUp, CutMix).
+
+    Raises:
+        ValueError: if the shares of an item do not sum to 1.
     """
-    if logits.ndim > 1 and logits.shape[1] > 1:
-        predictions = logits.argmax(dim=1)  # (B, K) -> (B,)
-    else:
-        predictions = (logits > 0).reshape(labels.shape)
-    return (predictions == labels).float().mean()
+    if not logits.is_floating_point() and logits.numel() == labels.numel():
+        predictions = logits
+    elif logits.ndim > 1 and logits.shape[1] > 1:
+        predictions = logits.argmax(dim=1)  # (B, K, ...) -> (B, ...)
+        if labels.shape == logits.shape:
+            sums = labels.sum(dim=1)
+            wrong = sums[(sums - 1).abs() > 0.01]
+            if len(wrong):
+                raise ValueError(
+                    f"labels {tuple(labels.shape)} are no shares of classes: those of "
+                    f"an item sum to {wrong[0]:g}, not 1. For several classes "
+                    "an item, or numbers to predict, pass another metric: metric=..."
+                )
+            labels = labels.argmax(dim=1)
+    else:  # in one expression, since an "if" would wait for a GPU
+        is_label = (logits == logits.round().abs()).all() & (logits > 1).any()
+        predictions = torch.where(is_label, logits, logits > 0)
+        labels = labels.float().round()  # MixUp's of two classes
+    return (predictions == labels.reshape(predictions.shape)).float().mean()
 
 
-def check_labels(labels: torch.Tensor, outputs: torch.Tensor) -> None:
-    """Raise ValueError if class labels lie outside 0..K-1 for outputs (B, K, ...)."""
+def accuracy_fn(y_true: torch.Tensor, y_pred: torch.Tensor) -> float:
+    """Return the percentage of right labels, as other courses call it."""
+    return 100 * accuracy(y_pred, y_true).item()
+
+
+class ClassCounts:
+    """Accuracy as a metric that counts each class in evaluation meanwhile.
+
+    The counts begin anew when training goes on.
+
+    Args:
+        num_classes: K.
+
+    Attributes:
+        counts: (2, K) int64: right answers and all items of each class.
+    """
+
+    __name__ = "acc"  # of its columns
+
+    def __init__(self, num_classes: int):
+        self.counts = torch.zeros(2, num_classes, dtype=torch.int64)
+
+    def __call__(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return ``accuracy``: outputs are logits (B, K), labels (B,)."""
+        self.counts = self.counts.to(labels.device)
+        if torch.is_inference_mode_enabled():
+            classes = torch.arange(self.counts.shape[1], device=labels.device)
+            members = labels == classes[:, None]  # (K, B)
+            right = members & (outputs.argmax(dim=1) == labels)
+            self.counts += torch.stack([right, members]).sum(dim=2)  # (2, K, B)
+        else:
+            self.counts = torch.zeros_like(self.counts)
+        return accuracy(outputs, labels)
+
+    def balanced(self) -> float:
+        """Return the mean of the accuracies of all classes that occurred."""
+        right, total = self.counts[:, self.counts[1] > 0].double()
+        return (right / total).mean().item()
+
+
+def read_outputs(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
+    """Return a model's logits, its main output, after a look at the class labels.
+
+    Raises:
+        ValueError: if a label lies outside 0..K-1 for logits (B, K, ...), or there are
+            no logits.
+    """
+    if not isinstance(outputs, torch.Tensor):
+        outputs = main_output(outputs)
     num_classes = outputs.shape[1] if outputs.ndim == labels.ndim + 1 else 1
     if labels.is_floating_point() or num_classes == 1:
-        return  # no class labels: numbers to predict, or one logit
+        return outputs  # no class labels: numbers to predict, or one logit
     if labels.numel() == 0 or (labels.min() >= 0 and labels.max() < num_classes):
-        return  # the usual case, in two quick looks
+        return outputs  # the usual case, in two quick looks
     labels = labels.long()  # a smaller dtype may be too small for num_classes
     outside = (labels < 0) | (labels >= num_classes)
     wrong = labels[outside & (labels != -100)]  # -100: PyTorch's "no label"
@@ -59,9 +130,10 @@ def check_labels(labels: torch.Tensor, outputs: torch.Tensor) -> None:
             f"whose labels are 0 to {num_classes - 1}: number the classes from 0, or "
             "give the model more outputs"
         )
+    return outputs
 
 
-def check_finite(losses: list[torch.Tensor], model: torch.nn.Module) -> None:
+def check_finite(losses: list[torch.Tensor], model: nn.Module) -> None:
     """Raise FloatingPointError if a loss or a parameter is NaN or infinite."""
     finite = torch.stack(losses).isfinite()
     # What the last step broke is in no loss yet.
@@ -70,6 +142,65 @@ def check_finite(losses: list[torch.Tensor], model: torch.nn.Module) -> None:
         step = finite.tolist().index(False)
         raise FloatingPointError(
             f"NaN or infinity at step {step + 1} of {len(losses)} (its loss: "
-            f"{losses[step].item()}); the model is as it was before this epoch. Lower "
-            "the learning rate, or look for NaN in the data."
+            f"{losses[step].item()}): the model is spoiled. Build it anew or load the "
+            "last checkpoint, and lower the learning rate, or look for NaN in the data."
         )
+
+
+def check_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
+    """Raise ValueError if an optimizer leaves out what a model should learn."""
+    held = {p for group in optimizer.param_groups for p in group["params"]}
+    own = set(model.parameters())
+    trainable = {p for p in own if p.requires_grad}
+    if not trainable:
+        raise ValueError(
+            "no parameter of the model is trainable: set requires_grad=True for those "
+            "that shall learn, such as the head's"
+        )
+    if not held & trainable or (held - own and trainable - held):
+        raise ValueError(
+            f"the optimizer holds {len(held & trainable)} of the model's "
+            f"{len(trainable)} trainable parameters, and {len(held - own)} of another "
+            "model: make it from model.parameters() when the model is complete"
+        )
+
+
+LOGIT_LOSSES = {
+    *("CrossEntropyLoss", "BCEWithLogitsLoss", "NLLLoss"),
+    *("cross_entropy", "binary_cross_entropy_with_logits", "nll_loss"),
+}
+
+
+def suited_metric(
+    metric: Callable,
+    model: nn.Module,
+    X: torch.Tensor,
+    outputs: torch.Tensor,
+    loss_fn: Callable,
+) -> Callable:
+    """Return the metric, with logits for ``accuracy`` if a model gives probabilities.
+
+    Args:
+        metric: (outputs, y) -> number.
+        model: may end in a sigmoid or softmax.
+        X: a batch.
+        outputs: what the model gave for it.
+        loss_fn: the loss of the training.
+
+    Raises:
+        ValueError: if the loss takes logits and gets probabilities.
+    """
+    inverse = find_inverse(model, X.to(outputs.device), outputs)
+    loss_fn = getattr(loss_fn, "func", loss_fn)  # of a functools.partial
+    names = {getattr(each, "__name__", "") for each in (*type(loss_fn).mro(), loss_fn)}
+    if inverse and names & LOGIT_LOSSES:
+        raise ValueError(
+            f"the model gives probabilities, {min(names & LOGIT_LOSSES)} takes none: "
+            "remove the sigmoid or softmax at the model's end, or use nn.BCELoss after "
+            "a sigmoid, nn.NLLLoss after nn.LogSoftmax"
+        )
+    if names & {"BCELoss", "binary_cross_entropy"}:
+        inverse = torch.logit
+    if inverse and (metric is accuracy or isinstance(metric, ClassCounts)):
+        return lambda outputs, y: metric(inverse(outputs), y)
+    return metric

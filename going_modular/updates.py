@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from going_modular.config import Choices
-from going_modular.metrics import check_labels
+from going_modular.metrics import read_outputs
 
 PRECISIONS = Choices(
     "precision",
@@ -98,8 +98,8 @@ class Updater:
             waits = len(losses) < len(parts) - 1 and hasattr(forward, "no_sync")
             with forward.no_sync() if waits else contextlib.nullcontext():
                 with torch.autocast(kind, self.dtype, enabled=self.is_mixed):
-                    found = forward(X_part.to(device)).float()
-                check_labels(labels_part, found)
+                    found = forward(X_part.to(device))
+                found = read_outputs(found, labels_part).float()
                 y = labels_part.to(device)
                 loss = loss_fn(found, y) * len(y)  # the last part may be smaller
                 self.scaler.scale(loss * scale).backward()

@@ -3,10 +3,12 @@
 """Seeds, the device, a tensor in one line, weights saved and loaded."""
 
 import contextlib
+import functools
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -129,6 +131,65 @@ def check_device(model: nn.Module, device: torch.device | str) -> None:
                 f"the model is on {found} but device is {wanted}: "
                 f"call model.to({str(wanted)!r}) first"
             )
+
+
+def main_output(outputs: Any) -> torch.Tensor:
+    """Return the logits among all that a model gave.
+
+    Args:
+        outputs: a tensor; or a tuple or list that begins with it; or an object or dict
+            with ``logits``, a dict with ``out`` or one that begins with it.
+
+    Raises:
+        ValueError: if there is no tensor at this place.
+    """
+    found = getattr(outputs, "logits", outputs)
+    if isinstance(found, dict):
+        found = [found[name] for name in ("logits", "out", *found) if name in found]
+    if isinstance(found, (tuple, list)) and found:
+        found = found[0]
+    if not isinstance(found, torch.Tensor):
+        raise ValueError(
+            f"the model gave {outputs!r:.60}, not a tensor: end its forward with "
+            "'return logits', a tensor (B, K), or with a tuple that begins with it"
+        )
+    return found
+
+
+VIEWS = {
+    *("View", "UnsafeView", "Squeeze", "Unsqueeze", "Select", "Slice", "Alias"),
+    *("ToCopy", "Clone", "Clamp"),
+}
+
+
+def find_inverse(
+    model: nn.Module, X: torch.Tensor, outputs: torch.Tensor
+) -> Callable | None:
+    """Return what makes logits of a model's outputs, None if they are logits.
+
+    Args:
+        model: any.
+        X: a batch, on the model's device.
+        outputs: what the model gave for it.
+
+    Returns:
+        A function if the model ends in a sigmoid, torch.log if in a softmax.
+    """
+    if (outputs < 0).any() or (outputs > 1).any():
+        return None  # no probabilities
+    # constant outputs, or zeros and ones, may well have a sum of 1
+    is_simple = (outputs == outputs[:1]).all() or (outputs == outputs.round()).all()
+    if outputs.ndim > 1 and ((outputs.sum(dim=1) - 1).abs() < 1e-3).all():
+        return None if is_simple else torch.log
+    with torch.inference_mode(False), torch.enable_grad(), model_mode(model, False):
+        found = model(X[:1].clone())
+    node = (found if isinstance(found, torch.Tensor) else main_output(found)).grad_fn
+    while node and node.name().partition("Backward")[0] in VIEWS:
+        node = node.next_functions[0][0]
+    if node and node.name().startswith("Sigmoid"):
+        # a probability of 1 in float32 would be an infinite logit
+        return functools.partial(torch.logit, eps=1e-7)
+    return None
 
 
 def class_probs(logits: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader, TensorDataset
 
 from going_modular import engine
@@ -130,16 +131,66 @@ def test_modes_are_put_back_after_an_error_too():
     assert not any(module.training for module in model.modules())
 
 
-def test_the_scheduler_steps_once_a_batch():
+def steps_of(make, per_batch=None, epochs=2):
+    """Return how often a scheduler is stepped in epochs of 3 batches."""
     loader, *_ = data()
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    scheduler = torch.optim.lr_scheduler.LinearLR(
-        optimizer, start_factor=1.0, end_factor=0.0, total_iters=6
+    scheduler = make(optimizer)
+    arguments = (model, loader, loader, optimizer, nn.CrossEntropyLoss(), epochs, "cpu")
+    engine.train(*arguments, scheduler=scheduler, per_batch=per_batch)
+    return scheduler.last_epoch
+
+
+PER_EPOCH = {
+    "exponential": lambda o: lr_scheduler.ExponentialLR(o, 0.9),
+    "milestones": lambda o: lr_scheduler.MultiStepLR(o, [1]),
+    "cosine": lambda o: lr_scheduler.CosineAnnealingLR(o, 2),
+    "one's own": lambda o: lr_scheduler.LambdaLR(o, lambda epoch: 1 / (epoch + 1)),
+    "plateau": lr_scheduler.ReduceLROnPlateau,
+}
+PER_BATCH = {
+    "one cycle": lambda o: lr_scheduler.OneCycleLR(o, 0.1, total_steps=6),
+    "cyclic": lambda o: lr_scheduler.CyclicLR(o, 0.1, 0.2),
+}
+
+
+@pytest.mark.parametrize("name", PER_EPOCH)
+def test_a_scheduler_counts_epochs(name):
+    assert steps_of(PER_EPOCH[name]) == 2
+
+
+@pytest.mark.parametrize("name", PER_BATCH)
+def test_a_cyclic_scheduler_counts_batches(name):
+    assert steps_of(PER_BATCH[name]) == 6
+
+
+@pytest.mark.parametrize("make", [PER_EPOCH["cosine"], PER_BATCH["cyclic"]])
+def test_what_a_scheduler_counts_can_be_chosen(make):
+    assert (steps_of(make, per_batch=True), steps_of(make, per_batch=False)) == (6, 2)
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_a_plateau_is_one_of_the_test_loss(mode):
+    model = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.25)
+    scheduler = lr_scheduler.ReduceLROnPlateau(optimizer, mode, 0.5, patience=0)
+    train_data = [(torch.ones(2, 2), torch.ones(2, 1))] * 3
+    losses = iter([3.0, 2.0, 2.0, 1.0, 4.0])  # of the test data
+
+    def loss_fn(outputs, y):
+        return (
+            nn.functional.mse_loss(outputs, y) if len(y) > 1 else next(losses) + 0 * y
+        )
+
+    rows = engine.train_epochs(
+        *(model, train_data, [(torch.ones(1, 2), torch.ones(1, 1))], optimizer),
+        *(lambda outputs, y: loss_fn(outputs, y).mean(), 5, "cpu"),
+        **{"scheduler": scheduler, "metric": nn.L1Loss()},
     )
-    arguments = (model, loader, loader, optimizer, nn.CrossEntropyLoss(), 2, "cpu")
-    engine.train(*arguments, scheduler=scheduler)  # 2 epochs of 3 batches
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-7)
+    rates = [optimizer.param_groups[0]["lr"] for _ in rows]
+    falls = {"min": [0, 0, 1, 1, 2], "max": [0, 1, 2, 3, 3]}[mode]
+    assert rates == [0.25 / 2**count for count in falls]
 
 
 def test_a_metric_of_ones_own_names_its_columns():
@@ -155,7 +206,7 @@ def test_a_metric_of_ones_own_names_its_columns():
     assert list(row) == names.split()
 
 
-def test_nan_stops_the_training_says_where_and_keeps_the_last_good_weights():
+def test_nan_stops_the_training_and_says_where():
     loader, X, y = data()
     X_bad = X.clone()
     X_bad[5] = math.nan
@@ -177,18 +228,10 @@ def test_nan_stops_the_training_says_where_and_keeps_the_last_good_weights():
         model, Loader(), loader, optimizer, nn.CrossEntropyLoss(), 5, "cpu"
     )
     assert next(rows)["epoch"] == 1
-    good = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
-    problem = r"epoch 2: NaN or infinity at step 2 of 3 \(its loss: nan\).*learning"
+    problem = r"epoch 2: NaN or infinity at step 2 of 3 \(its loss: nan\): the model is"
     with pytest.raises(FloatingPointError, match=problem):
         next(rows)
-    assert all(
-        torch.equal(model.state_dict()[name], value) for name, value in good[0].items()
-    )
-    assert optimizer.state_dict()["state"][0]["exp_avg"].equal(
-        good[1]["state"][0]["exp_avg"]
-    )
-    loss, _ = engine.test_step(model, loader, nn.CrossEntropyLoss(), "cpu")
-    assert math.isfinite(loss)
+    assert not all(value.isfinite().all() for value in model.state_dict().values())
 
 
 @pytest.mark.parametrize("label", [3, 7, -1])
@@ -222,17 +265,11 @@ def test_whole_numbers_to_predict_are_no_class_labels():
 
 def test_a_last_step_that_breaks_the_parameters_is_noticed_in_its_epoch():
     model = nn.Linear(1, 1)
-    before = copy.deepcopy(model.state_dict())
     optimizer = torch.optim.SGD(model.parameters(), lr=1e38)
-    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.5)
     batches = [(torch.full((2, 1), 1e3), torch.zeros(2, 1))]
-    options = {"scheduler": scheduler, "metric": nn.L1Loss()}
+    options = {"metric": nn.L1Loss()}
     with pytest.raises(FloatingPointError, match="step 1 of 1"):
         engine.train_step(model, batches, nn.MSELoss(), optimizer, "cpu", **options)
-    assert all(
-        torch.equal(model.state_dict()[name], value) for name, value in before.items()
-    )
-    assert scheduler.last_epoch == 0 and optimizer.param_groups[0]["lr"] == 1e38
 
 
 def test_an_empty_or_used_up_dataloader():
