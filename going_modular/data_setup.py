@@ -12,7 +12,6 @@ from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Sampler
 from torchvision.transforms import v2
 
-from going_modular.config import Choices
 from going_modular.image_folder import ImageFolderDataset
 
 
@@ -66,12 +65,16 @@ def create_transforms(
         "light": [flip, v2.RandomRotation([-30, 30])],
         "strong": [v2.RandomResizedCrop(size, (0.5, 1)), flip, v2.TrivialAugmentWide()],
     }
-    prepare = v2.Compose([Choices("resize", squares)[resize], v2.PILToTensor()])
+    if resize not in squares or augment not in changes:
+        raise ValueError(
+            f"resize is {resize!r}, augment {augment!r}: choose one of "
+            f"{', '.join(squares)}, and one of {', '.join(changes)}"
+        )
+    prepare = v2.Compose([squares[resize], v2.PILToTensor()])
     to_float: list = [v2.ToDtype(torch.float32, scale=True)]
     if mean is not None:
         to_float.append(v2.Normalize(mean, std))
-    chosen = Choices("augment", changes)[augment]
-    return prepare, v2.Compose(chosen + to_float), v2.Compose(to_float)
+    return prepare, v2.Compose(changes[augment] + to_float), v2.Compose(to_float)
 
 
 class EpochBatches(Sampler):

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import nn
 
-from going_modular import data_setup, experiment, pictures, states
+from going_modular import experiment, image_folder, pictures, states
 from going_modular.__main__ import main
 from going_modular.config import Config, read_config
 from going_modular.networks import NETWORKS
@@ -89,7 +89,7 @@ def test_two_runs_are_identical_with_any_number_of_workers(data, tmp_path, model
 
 def test_too_many_pictures_for_memory_give_the_same(data, tmp_path, monkeypatch):
     assert train(data, tmp_path / "kept") == 0
-    monkeypatch.setattr(data_setup, "KEPT_BYTES", 0)
+    monkeypatch.setattr(image_folder, "KEPT_BYTES", 0)
     assert train(data, tmp_path / "read again") == 0
     assert same_weights(tmp_path / "kept", tmp_path / "read again")
 
@@ -234,7 +234,7 @@ def test_bad_folders(data, tmp_path, monkeypatch, capsys, what, kept):
     folder = shutil.copytree(data, tmp_path / "pictures")
     spoil(folder, what, monkeypatch)
     if not kept:
-        monkeypatch.setattr(data_setup, "KEPT_BYTES", 0)
+        monkeypatch.setattr(image_folder, "KEPT_BYTES", 0)
         if what == "too large" and multiprocessing.get_start_method() != "fork":
             pytest.skip("a patched limit does not reach a process that begins anew")
     status = train(folder, tmp_path / "run", "" if kept else "--num-workers 1")
