@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -94,7 +95,7 @@ def read_plain(path: str | Path) -> Any:
             f"{path} does not exist; check the path, or save it first"
         )
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb") as file, warnings.catch_warnings(action="ignore"):
             if file.read(2) == b"PK":  # torch.load itself compares no checksum
                 archive = zipfile.ZipFile(file)
                 # and takes for empty whatever is marked as a folder

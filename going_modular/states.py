@@ -67,8 +67,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         ValueError: if the file is damaged or no checkpoint.
     """
     content = read_plain(path)
-    if not isinstance(content, dict) or not (
-        {"parts", "epoch", "rows", "config", "random"} <= content.keys()
+    kinds = {"parts": dict, "epoch": int, "rows": list, "config": dict, "random": dict}
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(name), kind) for name, kind in kinds.items()
     ):
         raise ValueError(
             f"{path} is no checkpoint: give it the file last.pt of a training's folder"
@@ -88,7 +89,7 @@ def restore_checkpoint(
 
     Raises:
         ValueError: if the parts are others, or the model has another architecture;
-            nothing is changed then.
+            nothing is changed then. Or if a part takes no such state.
     """
     states = content["parts"]
     if parts.keys() != states.keys():
@@ -96,6 +97,11 @@ def restore_checkpoint(
             f"{path} holds {sorted(states)}, but {sorted(parts)} are to be restored"
         )
     check_fit(states["model"], parts["model"], path)
-    for name, part in parts.items():
-        part.load_state_dict(states[name])
-    restore_random_states(content["random"])
+    try:
+        for name, part in parts.items():
+            part.load_state_dict(states[name])
+        restore_random_states(content["random"])
+    except (LookupError, TypeError, AttributeError, RuntimeError) as error:
+        raise ValueError(
+            f"{path} is of another kind of training ({error}): choose another --out"
+        ) from None

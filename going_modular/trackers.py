@@ -1,9 +1,7 @@
 # Written by tools/export.py from 07_experiment_tracking.ipynb: edit there, not here.
 """Observers of a training's rows: TensorBoard, W&B, MLflow."""
 
-import contextlib
 import os
-import sqlite3
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -114,9 +112,11 @@ class MLflowTracker:
     """A run in mlflow.db beside its folder, or on a server; methods: ``Tracker``."""
 
     def __init__(self, folder: Path, config: Config, address: str):
+        from filelock import FileLock
+
         log_dir = folder.parent
-        with contextlib.closing(sqlite3.connect(log_dir / "mlflow.lock", 60)) as lock:
-            lock.execute("BEGIN EXCLUSIVE")  # the first process makes the database
+        # The first process makes the database.
+        with FileLock(log_dir / "mlflow.lock", timeout=60):
             self.client = client = mlflow_client(log_dir, address)
             found = client.get_experiment_by_name("course")
             place = None if address else (log_dir / "artifacts").resolve().as_uri()

@@ -24,7 +24,7 @@ from going_modular.checkpoints import (
     write_json,
 )
 from going_modular.distributed import raise_lost
-from going_modular.states import read_checkpoint, save_checkpoint
+from going_modular.states import read_checkpoint, restore_checkpoint, save_checkpoint
 from going_modular.utils import load_model, save_model
 
 
@@ -268,6 +268,32 @@ def test_changed_bits_are_not_resumed_from(tmp_path, kind):
         at, bit = draw.randrange(len(whole)), draw.randrange(8)
         path.write_bytes(with_flipped(whole, at, bit))
         assert_same_or_refused(path, read, wanted)
+
+
+ODD_CHECKPOINTS = {
+    "parts that are no dict": ({"parts": [1]}, "no checkpoint"),
+    "an epoch in words": ({"epoch": "five"}, "no checkpoint"),
+    "no config": ({"config": None}, "no checkpoint"),
+    "odd generators": ({"random": {"python": 3}}, "another kind of training"),
+    "an odd optimizer": (
+        {"parts": {"model": nn.Linear(1, 1).state_dict(), "optimizer": {"x": 1}}},
+        "another kind of training",
+    ),
+    "another optimizer's": (
+        {"parts": {"model": nn.Linear(1, 1).state_dict(), "optimizer": [1]}},
+        "another kind of training",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), ODD_CHECKPOINTS.values())
+def test_odd_checkpoints_end_in_a_sentence(tmp_path, change, message):
+    model, path = nn.Linear(1, 1), tmp_path / "last.pt"
+    parts = {"model": model, "optimizer": torch.optim.AdamW(model.parameters())}
+    save_checkpoint(path, parts, [], {})
+    torch.save(read_checkpoint(path) | change, path)
+    with pytest.raises(ValueError, match=rf"last\.pt is .*{message}"):
+        restore_checkpoint(path, read_checkpoint(path), parts)
 
 
 def test_weights_in_torchs_older_format_are_read(tmp_path):
