@@ -29,10 +29,15 @@ class PatchEmbedding(nn.Module):
         self.position_embeddings = nn.Parameter(0.02 * positions)
 
     def forward(self, images: Tensor) -> Tensor:
-        # (B, C, H, W) -> (B, D, H / P, W / P) -> (B, D, N) -> (B, N, D)
-        patches = self.projection(images).flatten(2).transpose(1, 2)
+        size = self.projection.kernel_size[0]
+        # (B, C, H, W) -> (B, C, H / P, P, W / P, P) -> (B, H / P, W / P, C, P, P)
+        patches = images.unflatten(3, (-1, size)).unflatten(2, (-1, size))
+        patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+        matrix = self.projection.weight.flatten(1)  # (D, C, P, P) -> (D, C P²)
+        # (B, N, C P²) -> (B, N, D)
+        tokens = nn.functional.linear(patches, matrix, self.projection.bias)
         token = self.class_token.expand(images.shape[0], -1, -1)  # -> (B, 1, D)
-        return self.position_embeddings + torch.cat([token, patches], 1)  # (B, N+1, D)
+        return self.position_embeddings + torch.cat([token, tokens], 1)  # (B, N+1, D)
 
 
 class MultiheadSelfAttentionBlock(nn.Module):

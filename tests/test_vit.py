@@ -69,6 +69,18 @@ def test_patch_embedding_is_cut_flatten_multiply(size, patch, channels):
     torch.testing.assert_close(embedding(images), expected)
 
 
+@pytest.mark.parametrize(
+    ("size", "patch", "channels"), [(224, 16, 3), (28, 7, 1), (30, 10, 4), (6, 1, 2)]
+)
+def test_patch_embedding_is_its_convolution(size, patch, channels):
+    torch.manual_seed(0)
+    embedding = PatchEmbedding(size, patch, channels, 24)
+    images = torch.randn(2, channels, size, size)
+    expected = embedding.projection(images).flatten(2).transpose(1, 2)
+    found = embedding(images) - embedding.position_embeddings
+    torch.testing.assert_close(found[:, 1:], expected, rtol=0, atol=1e-5)
+
+
 # Equation 2
 
 
