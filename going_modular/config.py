@@ -70,7 +70,7 @@ class Config:
         depth: vit: number of encoder blocks
         num_heads: vit: attention heads
         mlp_dim: vit: hidden units of a block's MLP
-        precision: fp32, bf16 or fp16
+        precision: fp32, bf16, fp16 or bf16_weights
         accumulate: micro-batches per step: less memory, equal gradients
         compile: compile the model first; pays in long trainings
         tracker: none, tensorboard, wandb (offline) or mlflow

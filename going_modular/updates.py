@@ -2,6 +2,7 @@
 """Learning from a batch: half precision, micro-batches, compiled."""
 
 import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,12 @@ from going_modular.metrics import read_outputs
 
 PRECISIONS = Choices(
     "precision",
-    {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16},
+    {
+        "fp32": torch.float32,
+        "bf16": torch.bfloat16,
+        "fp16": torch.float16,
+        "bf16_weights": torch.bfloat16,
+    },
 )
 
 
@@ -33,16 +39,36 @@ def compile_model(model: torch.nn.Module, device: torch.device | str) -> Any:
     return torch.compile(model)
 
 
+def rounded(
+    model: torch.nn.Module, X: torch.Tensor, dtype: torch.dtype = torch.bfloat16
+) -> torch.Tensor:
+    """Return what the model answers if all of it computes in a shorter dtype.
+
+    It does so with rounded copies of its weights, through which gradients reach the
+    weights themselves, in float32. Batch norms, which keep float32 sums, keep theirs.
+    """
+    weights = {
+        f"{prefix}.{name}".lstrip("."): weight.to(dtype)
+        for prefix, layer in model.named_modules()
+        if getattr(layer, "running_mean", None) is None
+        for name, weight in layer.named_parameters(recurse=False)
+    }
+    X = X.to(dtype) if X.is_floating_point() else X
+    return torch.func.functional_call(model, weights, X, tie_weights=False)
+
+
 class Updater:
     """``engine.update_weights``, faster or in less memory: the engine's ``update``.
 
     Args:
         precision: one of PRECISIONS, in which the forward pass computes what it may
             (autocast). In fp16 the loss is scaled so that small gradients survive, and
-            a step whose gradients overflow is left out.
+            a step whose gradients overflow is left out. With bf16_weights all of it
+            computes in bfloat16, see ``rounded``.
         accumulate: micro-batches per batch; their gradients add up to the batch's.
         device: where to compute.
-        forward: called in place of the model: compiled, or in DistributedDataParallel.
+        forward: called in place of the model: compiled, or in DistributedDataParallel;
+            with bf16_weights a module.
         share: (number of samples, device) -> this process's part of a batch, divided
             by the mean part; see ``Group.share``.
 
@@ -67,7 +93,8 @@ class Updater:
         self.accumulate = accumulate
         self.forward = forward
         self.share = share
-        self.is_mixed = precision != "fp32"
+        self.is_mixed = precision in ("bf16", "fp16")
+        self.rounds = precision == "bf16_weights"
         self.scaler = torch.amp.GradScaler(
             torch.device(device).type, enabled=precision == "fp16"
         )
@@ -86,6 +113,7 @@ class Updater:
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Let the model learn from one batch, as ``engine.update_weights`` does."""
         forward = model if self.forward is None else self.forward  # not "or": no len()
+        compute = functools.partial(rounded, forward) if self.rounds else forward
         total = len(labels)
         kind = torch.device(device).type
         scale = (self.share(total, device) if self.share else 1) / total
@@ -98,7 +126,7 @@ class Updater:
             waits = len(losses) < len(parts) - 1 and hasattr(forward, "no_sync")
             with forward.no_sync() if waits else contextlib.nullcontext():
                 with torch.autocast(kind, self.dtype, enabled=self.is_mixed):
-                    found = forward(X_part.to(device))
+                    found = compute(X_part.to(device))
                 found = read_outputs(found, labels_part).float()
                 y = labels_part.to(device)
                 loss = loss_fn(found, y) * len(y)  # the last part may be smaller

@@ -181,6 +181,7 @@ def test_help_lists_every_name_that_can_be_chosen(where, names, capsys):
     [
         "--precision bf16",
         "--precision fp16",
+        "--precision bf16_weights --model cnn",
         "--accumulate 3",
         "--schedule warmup_cosine",
         "--model cnn",

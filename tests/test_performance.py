@@ -360,7 +360,7 @@ def test_batch_norm_sees_the_parts():
     assert (found[0] - found[1]).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "bf16_weights"])
 @pytest.mark.parametrize("parts", [1, 3])
 def test_half_the_bits_give_nearly_the_same_gradients(precision, parts):
     whole, _, _, loss = gradients(update_weights, *batch(32))
@@ -417,7 +417,7 @@ def test_what_an_updater_cannot_do_is_refused(arguments, message):
         Updater(*arguments)
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "bf16_weights"])
 def test_the_engine_trains_with_an_updater(precision):
     torch.manual_seed(0)
     model, X, y = (
@@ -438,6 +438,120 @@ def test_the_engine_trains_with_an_updater(precision):
     )
     assert results["train_loss"][-1] < 0.7 * results["train_loss"][0]
     assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
+class Tied(nn.Module):
+    """One matrix for words that come in and for those that go out."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.head = nn.Embedding(7, 6), nn.Linear(6, 7, bias=False)
+        self.head.weight = self.words.weight
+
+    def forward(self, X):
+        return self.head(self.words(X).tanh().mean(1))
+
+
+def small_vit():
+    size = {"image_size": 8, "patch_size": 4, "num_classes": 5, "embed_dim": 16}
+    model = ViT(ViTConfig(**size, depth=2, num_heads=2, mlp_dim=32))
+    nn.init.normal_(model.head.weight, std=0.1)
+    return model
+
+
+ROUNDED = {
+    "vit": (small_vit, lambda: torch.randn(12, 3, 8, 8)),
+    "tied words": (Tied, lambda: torch.randint(7, (12, 4))),
+    "group norm": (
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.Tanh(), nn.Flatten()
+        ),
+        lambda: torch.randn(12, 3, 5, 5),
+    ),
+    "batch norm": (lambda: make(batch_norm=True)[0], lambda: torch.randn(12, 3, 8, 8)),
+}
+
+
+def learn(precision, kind, steps=1, accumulate=1, start=None, wrap=None):
+    """Return a model of ROUNDED and its AdamW after steps on the same batch."""
+    build, draw = ROUNDED[kind]
+    torch.manual_seed(0)
+    model, X = build(), draw()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    if start:
+        model.load_state_dict(start[0])
+        optimizer.load_state_dict(start[1])
+    forward = wrap(model) if wrap else None
+    update = Updater(precision, accumulate, forward=forward)
+    for _ in range(steps):
+        update(model, X, torch.arange(12) % 5, F.cross_entropy, optimizer, "cpu", 1.0)
+    return model, optimizer
+
+
+def gradient(model):
+    return torch.cat([p.grad.flatten() for p in model.parameters()])
+
+
+def relative(found, wanted):
+    return float((found - wanted).norm() / wanted.norm())
+
+
+@pytest.mark.parametrize("kind", ROUNDED)
+def test_rounded_weights_give_gradients_that_differ_by_rounding(kind):
+    found, whole = (gradient(learn(p, kind)[0]) for p in ("bf16_weights", "fp32"))
+    assert found.dtype == torch.float32
+    # A dozen roundings in a row, of 2**-8 each at most, some of them amplified.
+    assert 0 < relative(found, whole) < 16 * 2**-8
+
+
+@pytest.mark.parametrize("kind", ["vit", "tied words", "group norm"])
+@pytest.mark.parametrize("parts", [2, 3, 5])
+def test_rounded_weights_add_up_parts_in_float32(kind, parts):
+    found, whole = (
+        gradient(learn("bf16_weights", kind, accumulate=count)[0])
+        for count in (parts, 1)
+    )
+    assert relative(found, whole) < 4 * 2**-8
+
+
+@pytest.mark.parametrize("kind", ROUNDED)
+def test_a_training_with_rounded_weights_resumes_in_every_bit(kind):
+    whole, _ = learn("bf16_weights", kind, 4)
+    half, optimizer = learn("bf16_weights", kind, 2)
+    kept = half.state_dict(), optimizer.state_dict()
+    tensors = [*half.parameters(), *half.buffers()]
+    assert {t.dtype for t in tensors} <= {torch.float32, torch.int64}
+    resumed, _ = learn("bf16_weights", kind, 2, start=copy.deepcopy(kept))
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name])
+
+
+def test_steps_too_small_for_bfloat16_add_up_in_float32():
+    model = nn.Linear(4, 3)
+    nn.init.ones_(model.weight)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    update, X, y = Updater("bf16_weights"), torch.ones(6, 4), torch.zeros(6).long()
+    for _ in range(50):
+        before = model.weight.detach().clone()
+        update(model, X, y, F.cross_entropy, optimizer, "cpu")
+        if torch.equal(before.bfloat16(), model.weight.bfloat16()):
+            assert not torch.equal(before, model.weight)
+    assert model.weight[0].min() > 1.01
+
+
+@pytest.mark.parametrize("kind", ["vit", "tied words", "group norm"])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_rounded_weights_learn_within_distributed_data_parallel(kind, parts, tmp_path):
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        wrap = nn.parallel.DistributedDataParallel
+        found, _ = learn("bf16_weights", kind, 2, parts, wrap=wrap)
+    finally:
+        torch.distributed.destroy_process_group()
+    alone, _ = learn("bf16_weights", kind, 2, parts)
+    for first, second in zip(found.parameters(), alone.parameters(), strict=True):
+        assert torch.equal(first, second)
 
 
 def test_compile_model_says_where_it_cannot(monkeypatch):
