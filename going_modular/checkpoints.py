@@ -58,8 +58,10 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
         with contextlib.suppress(OSError):  # Windows does not open a folder
             folder = os.open(path.parent, os.O_RDONLY)
-            os.fsync(folder)
-            os.close(folder)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
     except (OSError, RuntimeError) as error:
         if isinstance(error, RuntimeError):  # torch.save's, over what really happened
             error = error.__context__ or error

@@ -7,9 +7,11 @@ import os
 import pickle
 import random
 import signal
+import stat
 import subprocess
 import sys
 
+import psutil
 import pytest
 import torch
 from torch import nn
@@ -485,6 +487,22 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     assert len(done) == (2 if os.name == "nt" else 3)  # the folder's entry too
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not open a folder")
+def test_a_system_that_cannot_flush_a_folder_is_no_obstacle(tmp_path, monkeypatch):
+    fsync, process = os.fsync, psutil.Process()
+
+    def refuse_folders(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+    before = process.num_fds()
+    write_json(tmp_path / "file.json", [1, 2])
+    assert json.loads((tmp_path / "file.json").read_text()) == [1, 2]
+    assert process.num_fds() == before
+
+
 @pytest.fixture(scope="module")
 def dead():
     """The number of a process that has ended."""
@@ -500,13 +518,14 @@ def test_what_a_killed_writer_left_is_swept_and_nothing_else(tmp_path, dead):
     for name in (*swept[::2], *others):
         (tmp_path / name).write_text("half a fi")
     (tmp_path / swept[1] / "inside").mkdir(parents=True)
-    with whole_file(tmp_path / "a.pt") as file:
+    # Windows knows a file in work by its being open.
+    with open(tmp_path / others[0]), whole_file(tmp_path / "a.pt") as file:
         file.write(b"whole")
     assert not (tmp_path / swept[0]).exists()
     with whole_folder(tmp_path / "data"):
         pass
     assert not (tmp_path / swept[1]).exists() and (tmp_path / swept[2]).exists()
-    with lock_folder(tmp_path):
+    with open(tmp_path / others[0]), lock_folder(tmp_path):
         assert not (tmp_path / swept[2]).exists()
     assert sorted(os.listdir(tmp_path)) == sorted([*others, "a.pt", "data"])
 
