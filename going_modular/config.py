@@ -43,8 +43,8 @@ class Config:
 
     Attributes:
         data: folder with train/ and valid/, or with a folder for each class
-        model: network: tinyvgg, cnn, mlp, vit, effnet_lite0, effnetb2, or
-            torchvision:NAME for a classification network of torchvision
+        model: network: effnet_lite0 (pretrained, which few pictures need), effnetb2,
+            tinyvgg, cnn, mlp, vit, or torchvision:NAME, a classification network
         hidden_units: channels of the first layers
         image_size: resize images to this side length, in pixels
         augment: random changes of the training pictures: none, light (flip and
@@ -82,9 +82,9 @@ class Config:
     """
 
     data: str = "data/cat_dog_horse"
-    model: str = "tinyvgg"
+    model: str = "effnet_lite0"
     hidden_units: int = 16
-    image_size: int = 64
+    image_size: int = 128
     channels: int = 3  # of an image; no option, since a folder's always have 3
     augment: str = "light"
     resize: str = "squash"

@@ -35,8 +35,8 @@ def train_arguments(pictures, out, more=""):
 
     An option in ``more`` counts, as the last one does.
     """
-    small = "--hidden-units 4 --image-size 16 --batch-size 8 --epochs 3 --seed 1"
-    options = [*small.split(), *more.split()]
+    small = "--model tinyvgg --hidden-units 4 --image-size 16 --batch-size 8"
+    options = [*small.split(), "--epochs", "3", "--seed", "1", *more.split()]
     return ["train", "--data", str(pictures), "--out", str(out), *options]
 
 

@@ -179,7 +179,7 @@ def test_what_is_saved_answers_the_same_when_loaded(config, model, picture, tmp_
 
 def test_a_training_loads_as_it_is(picture, tmp_path):
     data = write_pictures(tmp_path / "data", ("a", "b"), {"train": 2, "valid": 1})
-    config = Config(str(data), hidden_units=2, image_size=16, epochs=1)
+    config = Config(str(data), "tinyvgg", hidden_units=2, image_size=16, epochs=1)
     made = experiment.setup(config, "cpu")
     list(experiment.run(made, tmp_path / "out"))
     ranked = Predictor.load(tmp_path / "out")(picture)

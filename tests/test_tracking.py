@@ -281,9 +281,8 @@ def data(tmp_path_factory):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_that_goes_on_is_recorded_from_its_first_epoch(kind, data, log_dir):
     folder = log_dir / f"resumed-{kind}"
-    config = Config(
-        data=str(data), image_size=16, hidden_units=4, epochs=3, tracker=kind
-    )
+    small = {"model": "tinyvgg", "image_size": 16, "hidden_units": 4}
+    config = Config(data=str(data), **small, epochs=3, tracker=kind)
     with Tracker(kind, folder, config) as tracker:
         next(run(setup(config), folder, observers=[tracker]))
     time.sleep(1)  # TensorBoard orders its files by the second

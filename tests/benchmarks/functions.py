@@ -50,7 +50,7 @@ def count_both(folder: Path) -> dict[str, dict[str, list[str]]]:
 
     data = write_pictures(folder / "data", ("a", "b"), {"train": 8, "valid": 4})
     picture, out = data / "valid" / "a" / "0.png", folder / "out"
-    options = ["--epochs", "1", "--image-size", "16"]
+    options = ["--model", "tinyvgg", "--epochs", "1", "--image-size", "16"]
     commands = {
         "epoch": ["train", "--data", str(data), "--out", str(out), *options],
         "prediction": ["predict", str(out), str(picture)],
