@@ -40,6 +40,7 @@ doors:
     onnx_export: A model as an ONNX file, with 32 or 8 bits.
     app: A trained model served to people.
     measure: Speed, cost and health of a training, measured.
+    training: The command train: from a folder of pictures to results.
     commands: What subcommands do with a model: predict, serve, export, profile.
     __main__: The course as one command, ``python -m going_modular``.
     train: ``python -m going_modular.train``, a door that other courses know.

@@ -4,13 +4,16 @@
 
 import argparse
 import contextlib
+import difflib
 import inspect
 import io
 import os
 import re
+import signal
 import sys
+from glob import glob
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import going_modular
 from going_modular.commands import (
@@ -19,17 +22,41 @@ from going_modular.commands import (
     profile_command,
     serve_command,
 )
-from going_modular.config import Config, read_config
+from going_modular.config import Config
+from going_modular.training import say, train_command
 
 COMMANDS = {}  # name -> function; its docstring is the command's help
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """An ArgumentParser that reports a wrong argument in one line; exit status 2."""
+    """An ArgumentParser that reports a wrong argument in one line; exit status 2.
+
+    Attributes:
+        known: commands and options, of which an unknown one is meant perhaps.
+    """
+
+    known: list = []
 
     def error(self, message: str) -> None:
         """Print ``message`` and exit."""
-        self.exit(2, f"error: {message}; --help lists the options\n")
+        wrong = re.search(r"--[\w-]+|(?<=')\w+", message)
+        word = wrong[0] if wrong else ""
+        near = difflib.get_close_matches(word, self.known, 1, cutoff=0.75)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        self.exit(2, f"error: {message}{hint}; --help lists the options\n")
+
+
+class PrintCompletion(argparse.Action):
+    """An option that prints what makes a shell complete the command's words."""
+
+    def __call__(self, parser: Any, _: Any, shell: Any, __: Any = None) -> None:
+        """Print it and exit."""
+        try:
+            import shtab
+        except ImportError:
+            parser.error("--print-completion needs shtab: pip install shtab")
+        print(shtab.complete(parser, shell))
+        parser.exit()
 
 
 OPTIONS = {  # kind of a parameter -> how it is parsed
@@ -52,6 +79,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--version", action="version", version=f"%(prog)s {going_modular.__version__}"
     )
+    parser.add_argument(
+        "--print-completion",
+        action=PrintCompletion,
+        default=argparse.SUPPRESS,
+        choices=["bash", "zsh", "tcsh"],
+        help="print what completes this command in a shell (needs shtab)",
+    )
+    parser.known = [*COMMANDS]
     parsers = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
     for name, command in COMMANDS.items():
         about, _, described = (inspect.getdoc(command) or "").partition("\n\nArgs:")
@@ -79,105 +114,117 @@ def build_parser() -> argparse.ArgumentParser:
                 )
                 settings = OPTIONS.get(option.annotation, {})
                 added.add_argument(flag, help=texts[name] + shown, **settings)
+                parser.known.append(flag)
     return parser
+
+
+SPELLINGS = {  # of other tools -> ours
+    f"--{theirs}": f"--{ours}"
+    for ours, *others in map(
+        str.split,
+        """\
+num-workers workers dataloader-num-workers
+image-size imgsz img-size input-size
+batch-size batch per-device-train-batch-size
+epochs num-train-epochs
+lr learning-rate lr0
+schedule lr-scheduler-type sched
+schedule=cosine cos-lr
+weight-decay wd
+label-smoothing smoothing label-smoothing-factor
+early-stopping patience
+model arch model-name-or-path
+data data-dir
+out output output-dir save-dir
+tracker report-to
+compile torch-compile
+precision=bf16 amp bf16
+precision=fp16 fp16
+augment=none no-augment""".splitlines(),
+    )
+    for theirs in others
+}
+
+
+class Ended(KeyboardInterrupt):
+    """SIGTERM, by which a scheduler ends a program, ends a command as Ctrl-C does."""
+
+
+def end(*_: object) -> NoReturn:
+    """Raise Ended."""
+    raise Ended
+
+
+NO_MEMORY = r"alloc|out of memory|overflow|worker \(pid"  # in torch's RuntimeErrors
+
+
+def verdict(error: BaseException) -> tuple[int, str]:
+    """Return the exit status of what ended a command, and the line that says it."""
+    kind = type(error).__name__
+    lines = str(error).strip().splitlines() or [kind]
+    # In a loader's process the message comes last.
+    line = lines[-1 if lines[0].startswith("Caught") else 0]
+    if isinstance(error, KeyboardInterrupt):
+        line = line if error.args else "nothing had begun"
+        return 143 if isinstance(error, Ended) else 130, f"interrupted: {line}"
+    is_torchs = isinstance(error, RuntimeError) and re.search(NO_MEMORY, str(error))
+    if is_torchs or isinstance(error, MemoryError):
+        return 3, (
+            f"error: there is too little memory, or a process was killed for it "
+            f"({line}): choose a smaller --batch-size, --image-size or model, or fewer "
+            "--num-workers; finished epochs are kept, --resume goes on with them"
+        )
+    if isinstance(error, FloatingPointError | ValueError | OSError):
+        return 4 if isinstance(error, FloatingPointError) else 2, f"error: {line}"
+    if os.environ.get("GOING_MODULAR_TRACEBACK"):
+        raise error
+    return 1, (
+        f"error: {kind}: {line}; nobody has foreseen it, GOING_MODULAR_TRACEBACK=1 "
+        "shows where it is"
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Do what the command line says.
 
+    Args:
+        arguments: by default those of this program, which SIGTERM then ends as Ctrl-C.
+
     Returns:
-        The exit status: 0, 1 if a training became NaN, 2 for bad input, 130 for Ctrl-C.
+        The exit status: 0; 1 for an error that nobody foresaw, 2 for bad input, 3 if
+        memory ran out, 4 if a training became NaN, 130 for Ctrl-C, 143 for SIGTERM.
     """
+    if arguments is None:
+        arguments = sys.argv[1:]
+        signal.signal(signal.SIGTERM, end)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name may be none of its encoding
+            stream.reconfigure(errors="backslashreplace")
+    words = []
+    for word in arguments:
+        flag, *value = word.split("=", 1)
+        if flag.startswith("--"):
+            flag = flag.replace("_", "-")
+            word = "=".join([SPELLINGS.get(flag, flag), *value])
+        words.append(word)
     is_first = int(os.environ.get("RANK", 0)) == 0  # it speaks for all of a group
     with contextlib.redirect_stderr(sys.stderr if is_first else io.StringIO()):
-        options = vars(build_parser().parse_args(arguments))
+        options = vars(build_parser().parse_args(words))
+    for name, value in options.items():
+        if isinstance(value, list):  # a Windows shell passes *.png as it is
+            options[name] = [
+                path
+                for word in value
+                for path in (not Path(word).exists() and sorted(glob(word)) or [word])
+            ]
     try:
         COMMANDS[options.pop("command")](**options)
         return 0
-    except KeyboardInterrupt as interruption:
-        status, text = 130, f"interrupted: {str(interruption) or 'nothing had begun'}"
-    except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
-        kind = type(error).__name__
-        if isinstance(error, RuntimeError) and kind != "OutOfMemoryError":  # torch's
-            raise
-        status = 1 if isinstance(error, FloatingPointError) else 2
-        lines = (str(error).strip() or kind).splitlines()
-        text = f"error: {lines[-1]}"  # before it stand a loader's own
-    if is_first or status != 130:  # of Ctrl-C the first speaks for all
-        print(text, file=sys.stderr)
+    except (Exception, KeyboardInterrupt) as error:
+        status, text = verdict(error)
+    if is_first or status not in (130, 143):  # of Ctrl-C the first speaks for all
+        say(text, sys.stderr)
     return status
-
-
-def summary(rows: list[dict], out: str, num_classes: int) -> str:
-    """Return what a finished training has to say."""
-    from going_modular.runs import best_row
-
-    best = best_row(rows)
-    text = (
-        f"{out}: epoch {best['epoch']} of {len(rows)} is the best, valid accuracy "
-        f"{best['valid_acc']:.3f}, valid loss {best['valid_loss']:.3f}; its weights "
-        "are in best.pt"
-    )
-    if best["valid_acc"] * num_classes < 1.2:
-        text += (
-            f"\nWith {num_classes} classes that is no better than guessing: try "
-            "--model effnet_lite0 --image-size 160"
-        )
-    return text
-
-
-def train_command(
-    out: str = "runs/first", resume: bool = False, **settings: Any
-) -> None:
-    """Train a classifier on a folder of pictures.
-
-    DATA holds train/CLASS/*.png and valid/CLASS/*.png, a folder for each class; jpg and
-    others do as well. The best answers from few pictures: --model effnet_lite0
-    --image-size 160. Two processes, which train as one with twice the batch: torchrun
-    --nproc-per-node 2 -m going_modular train ... Ctrl-C keeps the finished epochs,
-    --resume goes on with them. The results are in --out: then predict, export, serve.
-
-    Args:
-        out: folder for the results
-        resume: go on with the training in --out, with its config
-        **settings: of a Config.
-
-    Raises:
-        ConnectionAbortedError: if another process of the group ended.
-    """
-    from going_modular import experiment
-    from going_modular.distributed import process_group
-    from going_modular.trackers import Tracker
-
-    folder = Path(out)
-    kept = {}
-    if resume and (folder / "config.json").exists():
-        kept = vars(read_config(folder)[0])
-    else:
-        experiment.check_free(folder)
-        settings.setdefault("batch_size", Config.batch_size)
-    try:
-        with process_group() as group, contextlib.ExitStack() as stack:
-            if "batch_size" in settings:  # a config's counts all processes'
-                settings["batch_size"] *= group.size
-            config = Config(**kept | settings)
-            made = experiment.setup(config, group=group)
-            rows = (
-                experiment.resume(made, folder) if (folder / "last.pt").exists() else []
-            )
-            trackers = []
-            if config.tracker != "none" and group.rank == 0:
-                tracker = Tracker(config.tracker, folder, config, rows=rows)
-                trackers = [stack.enter_context(tracker)]
-            rows += experiment.run(made, folder, rows=rows, observers=trackers)
-            if group.rank == 0:
-                print(summary(rows, out, len(made.class_names)))
-    except ConnectionAbortedError as error:
-        log = folder / "metrics.jsonl"
-        epochs = log.read_text().count("\n") if log.exists() else 0
-        raise ConnectionAbortedError(
-            f"{error}; epochs kept in {out}: {epochs}; go on with --resume"
-        ) from None
 
 
 COMMANDS["train"] = train_command

@@ -173,19 +173,6 @@ class Choices(dict):
 OTHERS = {"class_names", "versions", "pictures", "unsure_below"}  # in config.json too
 
 
-def renewed(content: dict[str, Any]) -> dict[str, Any]:
-    """Return a kept config with today's words for what an older one said."""
-    if isinstance(content.get("augment"), bool):
-        return content | {"augment": "light" if content["augment"] else "none"}
-    return content
-
-
-def run_folder(path: str | Path) -> Path:
-    """Return the folder of a training, also for the path to a file in it."""
-    path = Path(path)
-    return path.parent if path.is_file() else path
-
-
 def read_config(folder: str | Path) -> tuple[Config, list[str]]:
     """Return the Config and the class names in folder/config.json.
 
@@ -196,7 +183,8 @@ def read_config(folder: str | Path) -> tuple[Config, list[str]]:
         FileNotFoundError: if there is no such file.
         ValueError: if it is damaged or describes no training.
     """
-    path = run_folder(folder) / "config.json"
+    path = Path(folder)
+    path = (path.parent if path.is_file() else path) / "config.json"
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} is missing: the folder of a training holds config.json and best.pt"
@@ -209,7 +197,9 @@ def read_config(folder: str | Path) -> tuple[Config, list[str]]:
             raise ValueError("it needs a model and two or more names of classes")
         if len(set(names)) < len(names):
             raise ValueError("two of its classes have the same name")
-        settings = {name: renewed(content)[name] for name in content.keys() - OTHERS}
+        settings = {name: content[name] for name in content.keys() - OTHERS}
+        if isinstance(settings.get("augment"), bool):
+            settings["augment"] = "light" if settings["augment"] else "none"
         if unknown := settings.keys() - vars(Config()):
             raise ValueError(f"there is no setting {reprlib.repr(min(unknown))}")
         return Config(**settings), names

@@ -1,7 +1,6 @@
 # Written by tools/export.py from 05_going_modular.ipynb: edit there, not here.
 """An experiment: set up from a config, run, kept, resumed."""
 
-import json
 import platform
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,18 +11,27 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from going_modular.archives import unpack
-from going_modular.checkpoints import whole_file, write_json
-from going_modular.config import MAY_CHANGE, Config, renewed
-from going_modular.data_setup import create_dataloaders, create_transforms
-from going_modular.distributed import ALONE, Group, check_batch_split, mean_row
+from going_modular.checkpoints import write_json
+from going_modular.config import MAY_CHANGE, Config
+from going_modular.data_setup import create_transforms
+from going_modular.distributed import ALONE, Group, check_batch_split
 from going_modular.engine import train_epochs
+from going_modular.folders import Folders, fingerprint, open_folders
+from going_modular.metrics import ClassCounts
 from going_modular.networks import Network, blueprint
-from going_modular.runs import best_row
+from going_modular.runs import best_row, check_free
 from going_modular.schedules import SCHEDULES
-from going_modular.states import read_checkpoint, restore_checkpoint, save_checkpoint
-from going_modular.updates import Updater, compile_model
-from going_modular.utils import get_device, save_model, set_seeds
+from going_modular.states import (
+    check_pictures,
+    finish_row,
+    load_weights,
+    prolong,
+    read_checkpoint,
+    restore_checkpoint,
+    write_epoch,
+)
+from going_modular.updates import Updater, choose_loss, compile_model
+from going_modular.utils import check_memory, get_device, save_model, set_seeds
 
 
 @dataclass
@@ -40,6 +48,9 @@ class Experiment:
     scheduler: Any
     update: Updater
     group: Group
+    loss_fn: Any
+    pictures: dict  # split -> class -> [how many, digest]
+    notes: list  # what is worth saying before it begins
 
     def parts(self) -> dict[str, Any]:
         """Return what a checkpoint keeps, by name."""
@@ -48,45 +59,38 @@ class Experiment:
             names.append("update")
         return {name: getattr(self, name) for name in names}
 
+    @property
+    def described(self) -> dict[str, Any]:
+        """What config.json says: config, class names, versions and pictures."""
+        torchs, pythons = str(torch.__version__), platform.python_version()
+        return vars(self.config) | {
+            "class_names": self.class_names,
+            "versions": {"python": pythons, "torch": torchs},
+            "pictures": self.pictures,
+        }
 
-def load_folders(
-    config: Config, network: Network, group: Group
-) -> tuple[Any, Any, list[str]]:
-    """Return the loaders and class names of the folder config.data.
 
-    If the folder is missing and its name with .zip is there, that is unpacked first.
+def load_folders(config: Config, network: Network, group: Group) -> Folders:
+    """Return the loaders and class names of config.data, and notes on it.
 
     Raises:
-        FileNotFoundError, ValueError: as ``create_dataloaders``; or if there is one
-            class only, or too few pictures for the group.
+        OSError, ValueError: as ``open_folders`` and ``check_batch_split``.
     """
-    data = Path(config.data)
-    if not data.exists() and Path(f"{data}.zip").exists():
-        unpack(f"{data}.zip", data)
-    prepare, transform, valid_transform = create_transforms(
-        config.image_size,
-        config.augment,
-        network.mean,
-        network.std,
-        resize=config.resize,
-    )
-    loaders: Any = create_dataloaders(
-        data / "train",
-        data / "valid",
-        transform,
+    numbers = (config.image_size, config.augment, network.mean, network.std)
+    folders: Any = open_folders(
+        config.data,
+        create_transforms(*numbers, resize=config.resize),
         config.batch_size,
         config.num_workers,
-        test_transform=valid_transform,
-        prepare=prepare,
+        valid_share=config.valid_share,
+        max_pixels=config.max_pixels,
         seed=config.seed,
         **group._asdict(),
     )
     if group.size > 1:
-        sizes = [len(each.dataset) for each in loaders[:2]]
+        sizes = (len(loader.dataset) for loader in folders[:2])
         check_batch_split(group, config.batch_size, *sizes)
-    if len(loaders[2]) < 2:
-        raise ValueError(f"{data} has one class, {loaders[2][0]}: it takes two or more")
-    return loaders
+    return folders
 
 
 def setup(
@@ -95,6 +99,7 @@ def setup(
     *,
     loaders: tuple[Any, Any, list[str]] | None = None,
     group: Group = ALONE,
+    weights: bool = True,
 ) -> Experiment:
     """Return the Experiment that a config describes.
 
@@ -103,89 +108,80 @@ def setup(
         device: where to train; by default the best device.
         loaders: (train, valid, class_names), by default of the folder config.data.
         group: the processes that train together.
+        weights: begin from config.weights; a training that goes on has its own.
 
     Raises:
-        FileNotFoundError, ValueError: as ``load_folders``, or if sizes do not fit.
+        OSError, ValueError: as ``load_folders`` and ``load_weights``; ValueError also
+            if there is no such name or device, or sizes fit no model or memory.
     """
-    device = torch.device(device or get_device())
-    network, _ = blueprint(config)  # a mistake is found before pictures are read
+    device = get_device(device)
+    network, model = blueprint(config)  # a mistake is found before pictures are read
+    check_memory(model)
     schedule = SCHEDULES[config.schedule]
     share = group.share if group.size > 1 else None
     update = Updater(config.precision, config.accumulate, device, share=share)
-    loaders = loaders or load_folders(config, network, group)
-    set_seeds(config.seed)
-    model = (network.pretrained or network.build)(config, len(loaders[2])).to(device)
+    pictures, notes, found = {}, [], loaders or ()
+    if not found:
+        data: Any = load_folders(config, network, group)
+        found, notes = data[:3], data.notes
+        parts = {"train": data.train, "valid": data.valid}
+        pictures = {name: fingerprint(parts[name].dataset) for name in parts}
+    names = found[2]
+    counts = [pictures["train"][name][0] for name in names] if pictures else []
+    set_seeds(config.seed, config.deterministic)
+    model = (network.pretrained or network.build)(config, len(names))
+    if weights and config.weights:
+        notes += load_weights(config, model, names)
+    model.to(device)
     trainable = [weight for weight in model.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(
-        trainable, config.lr, weight_decay=config.weight_decay
-    )
-    scheduler = schedule(optimizer, config.lr, config.epochs * len(loaders[0]))
+    decay = config.weight_decay
+    optimizer = torch.optim.AdamW(trainable, config.lr, weight_decay=decay)
+    scheduler = schedule(optimizer, config.lr, config.epochs * len(found[0]))
     update.forward = compile_model(model, device) if config.compile else model
     if group.size > 1:
         update.forward = DistributedDataParallel(update.forward)
-    return Experiment(
-        config, device, *loaders, model, optimizer, scheduler, update, group
-    )
+    parts = (model, optimizer, scheduler, update, group)
+    loss_fn = choose_loss(config, counts, device)
+    return Experiment(config, device, *found, *parts, loss_fn, pictures, notes)
 
 
 def resume(experiment: Experiment, out: str | Path) -> list[dict]:
     """Put an experiment into the state of the last checkpoint in a folder.
 
+    If its config has more epochs, the training is prolonged: its schedule is made for
+    them all, and goes on from where it would be by now.
+
     Returns:
         The rows of results so far, one an epoch, for ``run``.
 
     Raises:
-        ValueError: if the folder's training has another config or other classes.
-        FileNotFoundError, ValueError: as ``read_checkpoint``.
+        FileNotFoundError, ValueError: as ``read_checkpoint``; ValueError also if it
+            has another config, or other classes or pictures.
     """
     last = Path(out) / "last.pt"
     checkpoint = read_checkpoint(last)
-    kept = renewed(checkpoint["config"])
-    for name, value in described(experiment).items():
-        if kept.get(name, value) != value and name not in MAY_CHANGE:
+    kept, parts, rows = (checkpoint[name] for name in ("config", "parts", "rows"))
+    for name, value in experiment.described.items():
+        before: Any = kept.get(name, value)
+        if name == "augment" and isinstance(before, bool):  # of an older edition
+            before = "light" if before else "none"
+        if name == "epochs" and value > before:
+            steps = len(rows) * len(experiment.train_dataloader)
+            prolong(parts, experiment.optimizer, experiment.scheduler, steps)
+            experiment.notes.append(
+                f"prolonged from {before} to {value} epochs: the learning rate goes on "
+                f"as {kept['schedule']} has it in epoch {len(rows) + 1} of {value}"
+            )
+        elif name == "pictures":
+            check_pictures(before, value, last)
+        elif before != value and name not in MAY_CHANGE:
             raise ValueError(
-                f"{last} was trained with {name} {kept[name]}, not {value}: keep "
-                f"{kept[name]}, or choose another --out"
+                f"{last} was trained with {name} {before}, not {value}: keep "
+                f"{before}, or choose another --out"
             )
     restore_checkpoint(last, checkpoint, experiment.parts())
-    experiment.train_dataloader.batch_sampler.epoch = checkpoint["epoch"]
-    return checkpoint["rows"]
-
-
-def described(experiment: Experiment) -> dict[str, Any]:
-    """Return what config.json says: config, class names and versions."""
-    versions = {"python": platform.python_version(), "torch": str(torch.__version__)}
-    others = {"class_names": experiment.class_names, "versions": versions}
-    return vars(experiment.config) | others
-
-
-def check_free(out: Path) -> None:
-    """Raise FileExistsError if a folder holds a training."""
-    if (out / "last.pt").exists():
-        raise FileExistsError(
-            f"{out} holds a training: add --resume to go on, or choose another --out"
-        )
-
-
-def write_epoch(out: Path, experiment: Experiment, rows: list[dict]) -> None:
-    """Write what an epoch brought; the checkpoint last, since it says "finished"."""
-    if best_row(rows) is rows[-1]:
-        save_model(experiment.model, out, "best.pt")
-    with whole_file(out / "metrics.jsonl") as file:
-        file.writelines(json.dumps(row).encode() + b"\n" for row in rows)
-    save_checkpoint(out / "last.pt", experiment.parts(), rows, described(experiment))
-
-
-def finish_row(row: dict, experiment: Experiment) -> dict:
-    """Return an epoch's row over all processes, with valid for test, and the rate."""
-    if experiment.group.size > 1:
-        counts = {
-            "train": experiment.train_dataloader.batch_sampler.count,
-            "test": experiment.valid_dataloader.batch_sampler.count,
-        }
-        row = mean_row(row, experiment.group, counts, experiment.device)
-    row = {name.replace("test_", "valid_"): value for name, value in row.items()}
-    return row | {"lr": experiment.scheduler.get_last_lr()[0]}
+    experiment.train_dataloader.batch_sampler.epoch = len(rows)
+    return rows
 
 
 def run(
@@ -197,34 +193,37 @@ def run(
 ) -> Iterator[dict]:
     """Train, keep everything in the folder ``out``, and yield a row after each epoch.
 
-    Written are config.json, metrics.jsonl, best.pt and last.pt, by the first process
-    of a group. Interrupted by Ctrl-C, it writes the weights to interrupted.pt.
+    The first process of a group writes. At Ctrl-C, it writes interrupted.pt, weights.
 
     Args:
         experiment: what ``setup`` returned.
         out: a folder; made if it is missing.
-        rows: of the epochs before, if ``resume`` returned them.
+        rows: of the epochs before, as ``resume`` returned them; None: it is new.
         observers: called with each row, after it is written, such as trackers.
 
     Yields:
-        {"epoch", "train_loss", "train_acc", "valid_loss", "valid_acc", "lr"}
+        A row as ``finish_row`` returns it.
 
     Raises:
-        FileExistsError: if ``out`` holds a training that is not resumed.
+        FileExistsError: if ``out`` holds files of another training, or of somebody.
         ValueError, FloatingPointError: as ``train_epochs``.
     """
-    out, rows = Path(out), list(rows or [])
-    if not rows:
+    out = Path(out)
+    if rows is None:
         check_free(out)
-    epochs, is_main = experiment.config.epochs, experiment.group.rank == 0
+    rows, config = list(rows or []), experiment.config
+    epochs, patience = config.epochs, config.early_stopping
+    is_main = experiment.group.rank == 0
     if is_main:
-        write_json(out / "config.json", described(experiment))
-    loss_fn = torch.nn.CrossEntropyLoss()
-    others = (experiment.valid_dataloader, experiment.optimizer, loss_fn)
+        write_json(out / "config.json", experiment.described)
+    others = (experiment.valid_dataloader, experiment.optimizer, experiment.loss_fn)
     options: dict[str, Any] = {"scheduler": experiment.scheduler, "per_batch": True}
     options["update"] = experiment.update
     try:
         for epoch in range(len(rows) + 1, epochs + 1):
+            if rows and 0 < patience < epoch - best_row(rows)["epoch"]:
+                break
+            counts = ClassCounts(len(experiment.class_names))
             batches = tqdm(
                 experiment.train_dataloader,
                 f"epoch {epoch} of {epochs}",
@@ -233,17 +232,19 @@ def run(
                 disable=None if is_main else True,  # None: if there is no terminal
             )
             arguments = (experiment.model, batches, *others, epoch, experiment.device)
-            (row,) = train_epochs(*arguments, first_epoch=epoch, **options)
-            row = finish_row(row, experiment)
+            (row,) = train_epochs(
+                *arguments, first_epoch=epoch, metric=counts, **options
+            )
+            row = finish_row(row, experiment, counts)
             if is_main:
                 write_epoch(out, experiment, [*rows, row])
                 for observer in observers:
                     observer(row)
             rows.append(row)
             yield row
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         if is_main:
             save_model(experiment.model, out, "interrupted.pt")
-        raise KeyboardInterrupt(
+        raise type(interruption)(
             f"{len(rows)} of {epochs} epochs are kept in {out}, go on with --resume"
         ) from None

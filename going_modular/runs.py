@@ -23,6 +23,27 @@ def best_row(rows: list[dict]) -> dict:
     return rows[scores.index(max(scores))]
 
 
+WRITTEN = [
+    "last.pt",
+    "config.json",
+    "metrics.jsonl",
+    "best.pt",
+    "interrupted.pt",
+    "curves.png",
+    "summary.json",
+]
+
+
+def check_free(out: Path) -> None:
+    """Raise FileExistsError if a folder has a file that a training would overwrite."""
+    for name in WRITTEN:
+        if (out / name).exists():
+            raise FileExistsError(
+                f"{out} holds {name}: add --resume to go on with its training, or "
+                "choose another --out"
+            )
+
+
 def new_run_folder(log_dir: str | Path, name: str) -> Path:
     """Make and return log_dir/name or, if that is taken, name-2, name-3, ...
 

@@ -1,6 +1,7 @@
 # Written by tools/export.py from 05_going_modular.ipynb: edit there, not here.
 """All that a training needs to go on: saved, read, restored."""
 
+import contextlib
 import random
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from going_modular.checkpoints import check_fit, read_plain, whole_file
+from going_modular.checkpoints import check_fit, read_plain, to_json, unwrap, whole_file
+from going_modular.config import Config, read_config
+from going_modular.distributed import mean_row
+from going_modular.networks import blueprint
+from going_modular.runs import best_row
+from going_modular.utils import save_model
 
 
 def random_states() -> dict[str, Any]:
@@ -105,3 +111,92 @@ def restore_checkpoint(
         raise ValueError(
             f"{path} is of another kind of training ({error}): choose another --out"
         ) from None
+
+
+def load_weights(config: Config, model: torch.nn.Module, names: list[str]) -> list[str]:
+    """Load config.weights into a model; return what is to be said about it.
+
+    The head stays as it is if the weights are of other classes.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``load_model``.
+    """
+    path = Path(config.weights)
+    path = path / "best.pt" if path.is_dir() else path
+    state, others = read_plain(path), names
+    with contextlib.suppress(OSError, ValueError):  # there are weights alone
+        others = read_config(path)[1]
+    if others == names or not isinstance(state, dict):
+        model.load_state_dict(check_fit(state, model, path))
+        return []
+    own = model.state_dict()
+    wider = blueprint(config, len(names) + 1)[1].state_dict()
+    head = {name: own[name] for name in own if own[name].shape != wider[name].shape}
+    model.load_state_dict(check_fit(unwrap(state, own) | head, model, path))
+    return [f"{path} knows other classes: the last layer begins anew"]
+
+
+def check_pictures(kept: dict, found: dict, last: Path) -> None:
+    """Raise ValueError if pictures are others than a checkpoint was trained with."""
+    changes = [
+        f"{split}/{name} ({old[0]} then, {new[0]} now)"
+        for split, classes in found.items()
+        for name, new in classes.items()
+        if (old := kept.get(split, {}).get(name, new)) != new
+    ]
+    if changes:
+        raise ValueError(
+            f"{last} was trained with other pictures in {', '.join(changes)}: bring "
+            "them back, or choose another --out"
+        )
+
+
+def prolong(parts: dict[str, Any], optimizer: Any, scheduler: Any, steps: int) -> None:
+    """Put a new schedule, where it is after so many steps, into a checkpoint's parts.
+
+    Args:
+        parts: of a checkpoint; changed.
+        optimizer: a new one; changed as well.
+        scheduler: a new one, at its beginning; changed as well.
+        steps: that the checkpoint's training has behind it.
+    """
+    optimizer.step()  # does nothing yet, but a scheduler wants to see it called
+    for _ in range(steps):
+        scheduler.step()
+    parts["scheduler"] = scheduler.state_dict()
+    parts["optimizer"]["param_groups"] = optimizer.state_dict()["param_groups"]
+
+
+def write_epoch(out: Path, experiment: Any, rows: list[dict]) -> None:
+    """Write what an epoch brought; the checkpoint last, since it says "finished"."""
+    if best_row(rows) is rows[-1]:
+        save_model(experiment.model, out, "best.pt")
+    with whole_file(out / "metrics.jsonl") as file:
+        file.writelines(to_json(row) + b"\n" for row in rows)
+    save_checkpoint(out / "last.pt", experiment.parts(), rows, experiment.described)
+
+
+def finish_row(row: dict, experiment: Any, counts: Any) -> dict:
+    """Return an epoch's row over all processes, with valid for test.
+
+    Args:
+        row: this process's.
+        experiment: what was trained.
+        counts: the ClassCounts of this process's validation.
+
+    Returns:
+        {"epoch", "train_loss", "train_acc", "valid_loss", "valid_acc",
+        "valid_balanced", "lr"}
+    """
+    group, device = experiment.group, experiment.device
+    if group.size > 1:
+        sizes = {
+            "train": experiment.train_dataloader.batch_sampler.count,
+            "test": experiment.valid_dataloader.batch_sampler.count,
+        }
+        row = mean_row(row, group, sizes, device)
+        found = group.sum(counts.counts.flatten().tolist(), device)
+        counts.counts = found.view_as(counts.counts)
+    row = {name.replace("test_", "valid_"): value for name, value in row.items()}
+    row["valid_balanced"] = counts.balanced()
+    return row | {"lr": experiment.scheduler.get_last_lr()[0]}

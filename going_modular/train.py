@@ -6,4 +6,5 @@ import sys
 from going_modular.__main__ import main
 
 if __name__ == "__main__" and "__file__" in globals():
-    sys.exit(main(["train", *sys.argv[1:]]))
+    sys.argv.insert(1, "train")
+    sys.exit(main())

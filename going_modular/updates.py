@@ -1,4 +1,5 @@
-# Written by tools/export.py from 10_performance.ipynb: edit there, not here.
+# Written by tools/export.py from 05_going_modular.ipynb, 10_performance.ipynb: edit
+# there, not here.
 """Learning from a batch: half precision, micro-batches, compiled."""
 
 import contextlib
@@ -8,8 +9,33 @@ from typing import Any
 
 import torch
 
-from going_modular.config import Choices
+from going_modular.config import Choices, Config
 from going_modular.metrics import read_outputs
+
+
+def choose_loss(
+    config: Config, counts: list[int], device: torch.device
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Return the loss that a config describes.
+
+    Args:
+        config: its class_weights and label_smoothing count.
+        counts: training pictures of each class, for balanced weights.
+        device: where the logits are.
+    """
+    smoothing = config.label_smoothing
+    if config.class_weights == "none":
+        return torch.nn.CrossEntropyLoss(label_smoothing=smoothing)
+    if not counts:
+        raise ValueError("class_weights is balanced: that takes a folder of classes")
+    weights = sum(counts) / len(counts) / torch.tensor(counts, device=device)
+    each = torch.nn.CrossEntropyLoss(
+        weights, reduction="none", label_smoothing=smoothing
+    )
+    # Not CrossEntropyLoss's own mean, which divides by the weights of the batch: the
+    # parts of a batch would not add up to the whole.
+    return lambda logits, labels: each(logits, labels).mean()
+
 
 PRECISIONS = Choices(
     "precision",

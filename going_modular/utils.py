@@ -1,5 +1,5 @@
 # Written by tools/export.py from 00_tensors.ipynb, 01_workflow.ipynb,
-# 02_classification.ipynb: edit there, not here.
+# 02_classification.ipynb, 05_going_modular.ipynb: edit there, not here.
 """Seeds, the device, a tensor in one line, weights saved and loaded."""
 
 import contextlib
@@ -34,16 +34,24 @@ def describe(tensor: torch.Tensor) -> str:
     )
 
 
-def get_device() -> torch.device:
-    """Return the best device here: an accelerator such as cuda or mps, else cpu.
+def get_device(name: torch.device | str | None = None) -> torch.device:
+    """Return the device of this name: cpu, cuda, cuda:1, mps and so on.
 
-    The environment variable GOING_MODULAR_DEVICE, such as "cpu", overrides it.
+    By default the one that the environment variable GOING_MODULAR_DEVICE names, or else
+    the best one here: an accelerator, or the CPU.
+
+    Raises:
+        ValueError: if there is no such device.
     """
-    return torch.device(
-        os.environ.get("GOING_MODULAR_DEVICE")
-        or torch.accelerator.current_accelerator(check_available=True)
-        or "cpu"
-    )
+    best = torch.accelerator.current_accelerator(check_available=True) or "cpu"
+    name = name or os.environ.get("GOING_MODULAR_DEVICE") or best
+    try:
+        torch.empty(0, device=name)
+        return torch.device(name)
+    except (RuntimeError, AssertionError):
+        raise ValueError(
+            f"device is {str(name)!r}: choose {best} here, or cpu"
+        ) from None
 
 
 def set_seeds(seed: int = 42, deterministic: bool | None = None) -> None:
@@ -209,3 +217,20 @@ def class_probs(logits: torch.Tensor) -> torch.Tensor:
     if logits.shape[1] == 1:  # the score of class 0 is 0
         logits = nn.functional.pad(logits, (1, 0))  # one column to the left: (N, 2)
     return logits.softmax(dim=1)
+
+
+def check_memory(model: nn.Module) -> None:
+    """Raise ValueError if this machine has no memory to train a model of this size.
+
+    Args:
+        model: may be on the device meta.
+    """
+    # each weight has a gradient, and two means of AdamW's
+    needed = 4 * sum(weight.nbytes for weight in model.parameters())
+    with contextlib.suppress(AttributeError):  # Windows does not say
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if needed > memory:
+            raise ValueError(
+                f"a model of this size takes {needed / 1e9:,.0f} GB to train, this "
+                f"machine has {memory / 1e9:,.0f}: choose a smaller one"
+            )

@@ -1,10 +1,13 @@
 """The course as one command: from a folder of pictures to an answer, a page, a file."""
 
+import contextlib
 import dataclasses
+import inspect
 import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -13,11 +16,13 @@ import tomllib
 
 import numpy as np
 import onnxruntime
+import psutil
 import pytest
 import torch
+from PIL import Image
 
 from going_modular import experiment, updates
-from going_modular.__main__ import COMMANDS, main
+from going_modular.__main__ import COMMANDS, SPELLINGS, Ended, main
 from going_modular.commands import EXPORTS
 from going_modular.config import Config, read_config
 from going_modular.networks import NETWORKS
@@ -25,6 +30,7 @@ from going_modular.pictures import read_picture
 from going_modular.predictions import Predictor
 from going_modular.schedules import SCHEDULES
 from going_modular.trackers import TRACKERS
+from going_modular.training import finish, train_command
 from going_modular.updates import PRECISIONS
 from tests.folders import (
     ask_page,
@@ -229,7 +235,7 @@ def test_pretrained_features_need_few_pictures(data, tmp_path):
 def test_its_pictures_are_prepared_as_the_predictor_prepares_them(
     data, tmp_path, model
 ):
-    config = Config(data=str(data), model=model, image_size=32, augment=False)
+    config = Config(data=str(data), model=model, image_size=32, augment="none")
     made = experiment.setup(config)
     Predictor(made.model, made.class_names, None, config=config).save(tmp_path)
     for loader in (made.train_dataloader, made.valid_dataloader):
@@ -275,14 +281,237 @@ def test_one_class_alone_and_a_file_in_place_of_the_folder_are_refused(
     (tmp_path / "text.txt").write_text("mine")
     assert train(data, tmp_path / "text.txt") == 2
     message = capsys.readouterr().err
-    assert "text.txt" in message and "Choose a folder" in message
+    assert "text.txt" in message and "Choose another folder" in message
     assert (tmp_path / "text.txt").read_text() == "mine"
 
 
-def test_a_training_that_only_guesses_says_what_to_try(data, tmp_path, capsys):
-    assert train(data, tmp_path / "run", "--lr 1e-12") == 0
-    printed = capsys.readouterr().out
-    assert "no better than guessing: try --model effnet_lite0" in printed
+def test_a_training_that_only_guesses_says_what_was_not_tried(tmp_path, capsys):
+    data, noise = tmp_path / "data", np.random.default_rng(0)
+    write_pictures(data, ("night", "day"), {"train": 8, "valid": 40})
+    for path in data.rglob("*.png"):  # there is nothing to tell them apart
+        pixels = noise.integers(0, 256, (20, 20, 3))
+        Image.fromarray(pixels.astype(np.uint8)).save(path)
+    tips = {
+        "": "try --model effnet_lite0 --image-size 160",
+        "--model cnn": "try --model effnet_lite0 --image-size 160",
+        "--model effnet_lite0 --image-size 32": "try --unfreeze 2",
+    }
+    for number, (more, tip) in enumerate(tips.items()):
+        assert train(data, tmp_path / str(number), f"{more} --lr 1e-12") == 0
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert last.startswith("With 2 classes that is no better than guessing: " + tip)
+
+
+@pytest.mark.parametrize("tracker", ["tensorboard", "wandb", "mlflow"])
+def test_a_tracker_says_how_to_look_at_what_it_wrote(tracker, tmp_path, capsys):
+    rows = [dict.fromkeys(("train_loss", "valid_loss"), 1.0) | {"epoch": 1}]
+    rows[0] |= {"train_acc": 1.0, "valid_acc": 1.0, "valid_balanced": 1.0}
+    finish(Config(tracker=tracker, epochs=1), tmp_path / "run", rows, [3, 4])
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(f"look at it: {tracker} ") and str(tmp_path) in last
+
+
+FOREIGN_SPELLINGS = [
+    "--workers 0 --imgsz 16 --batch 8 --patience 3",
+    "--batch_size=8 --img-size 16 --learning_rate 0.01 --num_workers 0",
+    "--per_device_train_batch_size 8 --num_train_epochs 2 --label_smoothing_factor 0",
+    "--no-augment --cos-lr --wd 0.1 --arch mlp",
+]
+
+
+@pytest.mark.parametrize("words", FOREIGN_SPELLINGS)
+def test_spellings_of_other_tools_are_understood(words, monkeypatch):
+    given = {}
+    monkeypatch.setitem(COMMANDS, "train", lambda **options: given.update(options))
+    monkeypatch.setattr(COMMANDS["train"], "__doc__", train_command.__doc__)
+    monkeypatch.setattr(
+        COMMANDS["train"], "__signature__", inspect.signature(train_command), False
+    )
+    assert main(["train", *words.split()]) == 0
+    config = Config(**given)
+    assert len(given) == len(re.findall("--", words))
+    for flag, name in SPELLINGS.items():
+        if flag in words.replace("_", "-").split():
+            assert name.partition("=")[0].removeprefix("--").replace("-", "_") in given
+    assert config.image_size in (16, 64) and config.augment in ("none", "light")
+
+
+def test_each_foreign_spelling_is_an_option_of_ours(capsys):
+    options = options_of(capsys, "train")
+    for flag, name in SPELLINGS.items():
+        assert name.partition("=")[0].removeprefix("--") in options
+        assert flag.removeprefix("--") not in options
+
+
+SLIPS = {  # a command: what is meant perhaps
+    "train --epoks 3": "did you mean --epochs?",
+    "train --modle cnn": "did you mean --model?",
+    "train --class-weight balanced --class-wieghts balanced": "--class-weights?",
+    "predcit": "did you mean predict?",
+    "exprot": "did you mean export?",
+}
+
+
+@pytest.mark.parametrize("words", SLIPS)
+def test_a_slip_is_told_with_what_is_meant_perhaps(words, capsys):
+    assert_told(words.split(), SLIPS[words], capsys)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion_for_a_shell_is_printed(shell, capsys):
+    printed = said(capsys, "--print-completion", shell)
+    assert "going-modular" in printed and "label-smoothing" in printed
+
+
+@pytest.mark.parametrize("pattern", ["*.png", "[01].png", "?.png"])
+def test_a_pattern_that_no_shell_has_expanded_is(
+    trained, data, monkeypatch, capsys, pattern
+):
+    monkeypatch.chdir(data / "valid" / "day")
+    assert main(["predict", str(trained), pattern]) == 0
+    count = 2 if pattern.startswith("[") else 6
+    assert len(capsys.readouterr().out.splitlines()) == count
+
+
+def test_a_device_is_chosen_by_name(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("GOING_MODULAR_DEVICE", "nowhere")
+    assert train(data, tmp_path / "run", "--epochs 1") == 2
+    assert "device is 'nowhere': choose" in capsys.readouterr().err
+    assert train(data, tmp_path / "run", "--epochs 1 --device cpu") == 0
+
+
+# ---- How it ends: exit statuses, streams and signals
+
+ENDS = {
+    "numpy's memory": (
+        MemoryError("Unable to allocate 7. GiB"),
+        3,
+        "too little memory",
+    ),
+    "torch's on a CPU": (
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+        3,
+        "you tried): choose a smaller --batch-size",
+    ),
+    "a GPU's": (
+        torch.OutOfMemoryError("CUDA out of memory. Tried"),
+        3,
+        "memory. Tried)",
+    ),
+    "a size": (RuntimeError("Storage size calculation overflowed"), 3, "overflowed)"),
+    "a killed loader": (
+        RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
+        3,
+        "is killed by signal: Killed.): choose",
+    ),
+    "NaN": (FloatingPointError("epoch 1: NaN"), 4, "error: epoch 1: NaN"),
+    "bad input": (ValueError("lr is -1"), 2, "error: lr is -1"),
+    "a file": (FileNotFoundError("no folder x"), 2, "error: no folder x"),
+    "in a loader": (
+        ValueError("Caught ValueError in\nTraceback\nValueError: 3.png"),
+        2,
+        "error: ValueError: 3.png",
+    ),
+    "a mistake": (KeyError("resnet"), 1, "error: KeyError: 'resnet'; nobody has"),
+    "another": (RuntimeError("shapes\nmore"), 1, "error: RuntimeError: shapes; nobody"),
+    "no text": (ZeroDivisionError(), 1, "error: ZeroDivisionError: ZeroDivisionError;"),
+    "Ctrl-C": (KeyboardInterrupt(), 130, "interrupted: nothing had begun"),
+    "SIGTERM": (Ended("3 of 9 epochs"), 143, "interrupted: 3 of 9 epochs"),
+}
+
+
+@pytest.mark.parametrize(("error", "status", "text"), ENDS.values(), ids=ENDS)
+def test_each_end_has_its_status_and_one_line(error, status, text, monkeypatch, capsys):
+    def fail(run, pictures):
+        raise error
+
+    fail.__doc__ = COMMANDS["predict"].__doc__
+    monkeypatch.setitem(COMMANDS, "predict", fail)
+    monkeypatch.delenv("GOING_MODULAR_TRACEBACK", raising=False)
+    assert main(["predict", "run", "x.png"]) == status
+    (line,) = capsys.readouterr().err.splitlines()
+    assert text in line and len(line) < 400
+    if status == 1:
+        monkeypatch.setenv("GOING_MODULAR_TRACEBACK", "1")
+        with pytest.raises(type(error)):
+            main(["predict", "run", "x.png"])
+
+
+def course(root, *words, **options):
+    """Return a started process of the command."""
+    environment = finds(root) | {"OMP_NUM_THREADS": "1"} | options.pop("env", {})
+    command = [sys.executable, "-m", "going_modular", *words]
+    return subprocess.Popen(command, env=environment, **options)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "latin-1"])
+def test_a_name_that_the_output_cannot_spell_loses_no_training(
+    root, data, tmp_path, encoding
+):
+    out, env = tmp_path / "狗", {"PYTHONIOENCODING": encoding}
+    command = train_arguments(data, out, "--epochs 1")
+    with course(root, *command, stdout=subprocess.PIPE, env=env) as process:
+        printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 0 and len(rows_of(out)) == 1
+    assert b"\\u72d7" in printed.splitlines()[1]
+
+
+@pytest.mark.parametrize("stream", ["closed pipe", "full disk"])
+def test_an_output_that_takes_no_more_loses_no_training(root, data, tmp_path, stream):
+    command = train_arguments(data, tmp_path / "run")
+    if stream == "closed pipe":
+        reads, writes = os.pipe()
+        os.close(reads)
+    elif not os.path.exists("/dev/full"):
+        pytest.skip("there is no disk that is always full")
+    else:
+        writes = os.open("/dev/full", os.O_WRONLY)
+    with course(root, *command, stdout=writes, stderr=subprocess.PIPE) as process:
+        os.close(writes)
+        _, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (0, b"")
+    assert (
+        len(rows_of(tmp_path / "run")) == 3 and (tmp_path / "run/curves.png").exists()
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGTERM")
+def test_sigterm_ends_a_training_as_ctrl_c_does(root, data, tmp_path):
+    out = tmp_path / "run"
+    command = train_arguments(data, out, "--epochs 60")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with course(root, *command, **pipes) as process:
+        first = process.stdout.readline()  # a line an epoch, as soon as it is over
+        assert first.startswith("epoch 1 of 60: ") and process.poll() is None
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    (line,) = errors.splitlines()
+    kept = len(rows_of(out))
+    assert process.returncode == 143 and 1 <= kept < 60
+    assert re.match(rf"interrupted: {kept - 1}|{kept} of 60 epochs are kept", line)
+    assert main(["train", "--out", str(out), "--resume"]) == 0
+    assert train(data, tmp_path / "whole", "--epochs 60") == 0
+    assert_same_weights(out, tmp_path / "whole")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL")
+def test_a_killed_loader_is_told_as_such(root, data, tmp_path):
+    out = tmp_path / "run"
+    command = train_arguments(data, out, "--epochs 300 --num-workers 1")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with course(root, *command, **pipes) as process:
+        process.stdout.readline()
+        killed = []
+        while not killed and process.poll() is None:
+            for child in psutil.Process(process.pid).children():
+                with contextlib.suppress(psutil.Error):
+                    if "tracker" not in " ".join(child.cmdline()):
+                        child.kill()
+                        killed.append(child)
+        _, errors = process.communicate(timeout=60)
+    line = errors.splitlines()[-1]
+    assert process.returncode == 3 and "worker (pid" in line and "--resume" in line
+    assert 1 <= len(rows_of(out)) < 300
 
 
 def test_a_machine_without_a_compiler_says_so(data, tmp_path, monkeypatch, capsys):
@@ -396,6 +625,13 @@ WRONG_TRAININGS = {  # options: what is said
     "--lr nan": "lr is nan",
     "--batch-size -1": "batch_size is -1",
     "--image-size 2": "image_size 2",
+    "--image-size 300000": "image_size is 300000: choose a number above 0, up to 2048",
+    "--hidden-units 16000": "GB to train, this machine has",
+    "--model vit --embed-dim 16384 --num-heads 1 --depth 99": "GB to train",
+    "--model mlp --image-size 2048 --hidden-units 16000": "GB to train",
+    "--device bogus": "device is 'bogus': choose",
+    "--device cuda:99": "device is 'cuda:99': choose",
+    "--early-stopping -1": "early_stopping is -1: choose a number from 0",
     "--model vit --image-size 30": "patch_size 8 does not divide image_size 30",
     "--model vit --depth 0": "depth is 0",
     "--data nowhere": "no folder nowhere",

@@ -215,7 +215,8 @@ def test_every_version_is_locked(root):
 def test_requirements_bring_what_dependencies_and_extras_name(root):
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    names = {"app", "onnx", "tracking", "search", "course", "benchmarks"}
+    names = {"app", "onnx", "tracking", "search", "completion"}
+    names |= {"course", "benchmarks"}
     assert extras.keys() == names
     wanted = {*project["dependencies"]}
     wanted.update(*(extras[name] for name in names - {"benchmarks"}))

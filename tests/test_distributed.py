@@ -98,8 +98,7 @@ def test_two_processes_are_one_with_twice_the_batch(data, tmp_path, capsys):
     assert printed == capsys.readouterr().out.replace(str(one), str(two))
     assert_same_training(two, one, atol=1e-4)
     assert (two / "config.json").read_bytes() == (one / "config.json").read_bytes()
-    kept = ["best.pt", "config.json", "last.pt", "metrics.jsonl"]
-    assert sorted(os.listdir(two)) == kept
+    assert sorted(os.listdir(two)) == sorted(os.listdir(one))
 
 
 @pytest.mark.parametrize("more", ["", "--accumulate 2", "--augment light"])

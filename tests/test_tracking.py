@@ -34,7 +34,7 @@ from tests.folders import (
 
 KINDS = [kind for kind in TRACKERS if kind != "none"]
 SIZES = {"model": "mlp", "channels": 1, "image_size": 8, "hidden_units": 4}
-METRICS = ["train_loss", "train_acc", "valid_loss", "valid_acc", "lr"]
+METRICS = ["train_loss", "train_acc", "valid_loss", "valid_acc", "valid_balanced", "lr"]
 
 
 @pytest.fixture(scope="module")
@@ -298,7 +298,14 @@ def test_a_run_that_goes_on_is_recorded_from_its_first_epoch(kind, data, log_dir
 def test_without_a_tracker_nothing_is_recorded(data, tmp_path):
     assert main(train_arguments(data, tmp_path / "run")) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    kept = {"best.pt", "config.json", "last.pt", "metrics.jsonl"}
+    kept = {
+        "best.pt",
+        "config.json",
+        "last.pt",
+        "metrics.jsonl",
+        "curves.png",
+        "summary.json",
+    }
     assert {path.name for path in (tmp_path / "run").iterdir()} == kept
 
 
@@ -415,6 +422,7 @@ def test_folders_without_a_run(tmp_path, loaders):
     (tmp_path / "config.json").write_text('{"tracker": "tens')
     with pytest.raises(ValueError, match=r"config\.json describes no training"):
         read_run(tmp_path)
+    (tmp_path / "config.json").unlink()
     list(run(experiment(loaders, epochs=1), tmp_path))
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"epoch": 2, "train_loss": 0.')

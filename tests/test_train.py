@@ -4,7 +4,6 @@ import errno
 import io
 import json
 import math
-import multiprocessing
 import random
 import re
 import shutil
@@ -15,16 +14,25 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
-from going_modular import experiment, image_folder, pictures, states
+from going_modular import experiment, image_folder, states
 from going_modular.__main__ import main
+from going_modular.checkpoints import lock_folder
 from going_modular.config import Config, read_config
 from going_modular.networks import NETWORKS
+from going_modular.predictions import Predictor
+from going_modular.runs import WRITTEN
+from going_modular.schedules import SCHEDULES
+from going_modular.updates import choose_loss
 from going_modular.utils import load_model, save_model
 from tests.folders import rows_of, train_arguments, weights_of, write_pictures
 
-KEPT = ["best.pt", "config.json", "last.pt", "metrics.jsonl"]
+KEPT = [
+    *["best.pt", "config.json", "curves.png", "last.pt"],
+    *["metrics.jsonl", "summary.json"],
+]
 
 
 @pytest.fixture(scope="module")
@@ -57,17 +65,27 @@ def test_the_command_leaves_what_it_promises(data, tmp_path, capsys):
     out = tmp_path / "run"
     assert train(data, out) == 0
     printed = capsys.readouterr()
-    told, *hint = printed.out.splitlines()
-    assert printed.err == "" and len(hint) < 2
+    *lines, told = [line for line in printed.out.splitlines() if "guessing" not in line]
+    assert printed.err == "" and len(lines) == 3
     assert sorted(path.name for path in out.iterdir()) == KEPT
     rows = rows_of(out)
     assert [row["epoch"] for row in rows] == [1, 2, 3]
-    names = {"train_loss", "train_acc", "valid_loss", "valid_acc", "lr"}
-    assert all(row.keys() == names | {"epoch"} for row in rows)
+    names = ["epoch", "train_loss", "train_acc", "valid_loss", "valid_acc"]
+    assert all([*row] == [*names, "valid_balanced", "lr"] for row in rows)
+    for line, row in zip(lines, rows, strict=True):
+        assert f"epoch {row['epoch']} of 3: train loss {row['train_loss']:.3f}" in line
+        assert f"valid accuracy {row['valid_acc']:.3f} (balanced" in line
+        assert f"{row['valid_balanced']:.3f}, largest class 0.500)" in line
     best = max(rows, key=lambda row: (row["valid_acc"], -row["valid_loss"]))
     which = f"epoch {best['epoch']} of 3 is the best, valid accuracy"
     assert f"{which} {best['valid_acc']:.3f}" in told
-    assert bool(hint) == (best["valid_acc"] < 0.6)  # no better than guessing
+    # There are as many cats as dogs.
+    assert best["valid_balanced"] == pytest.approx(best["valid_acc"], abs=1e-6)
+    assert ("guessing" in printed.out) == (best["valid_acc"] < 0.6)
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary == {"best": best, "epochs": 3, "largest_class": 0.5}
+    with Image.open(out / "curves.png") as curves:
+        assert curves.format == "PNG" and curves.width > 500
     content = json.loads((out / "config.json").read_text())
     assert content["class_names"] == ["cat", "dog"]
     assert content["versions"]["torch"] == torch.__version__
@@ -131,12 +149,12 @@ def test_an_interruption_keeps_everything_and_says_how_to_go_on(
     assert same_weights(out, tmp_path / "whole")
 
 
-def test_nan_ends_with_status_1_and_keeps_the_epochs_before(
+def test_nan_ends_with_status_4_and_keeps_the_epochs_before(
     data, tmp_path, monkeypatch, in_epoch, capsys
 ):
     in_epoch(3, lambda X, y: (X * math.nan, y))
     out = tmp_path / "run"
-    assert train(data, out) == 1
+    assert train(data, out) == 4
     (message,) = capsys.readouterr().err.splitlines()
     assert message.startswith("error: epoch 3: NaN or infinity at step 3 of 4")
     assert len(rows_of(out)) == 2
@@ -150,7 +168,7 @@ def test_a_finished_training_resumed_says_its_result_again(data, tmp_path, capsy
     assert train(data, tmp_path / "run") == 0
     first = capsys.readouterr().out
     assert go_on(tmp_path / "run") == 0
-    assert capsys.readouterr().out == first
+    assert "".join(first.splitlines(keepends=True)[3:]) == capsys.readouterr().out
 
 
 def test_resume_where_nothing_is_kept_begins_anew(data, tmp_path):
@@ -169,6 +187,233 @@ def test_the_folder_may_move_and_the_workers_change(
     assert go_on(tmp_path / "run", f"--data {moved} --num-workers 1") == 0
     assert train(data, tmp_path / "whole") == 0
     assert same_weights(tmp_path / "run", tmp_path / "whole")
+
+
+def add(folder):
+    shutil.copy(folder / "train/cat/0.png", folder / "train/cat/more.png")
+
+
+def remove(folder):
+    (folder / "valid/dog/2.png").unlink()
+
+
+def replace(folder):
+    shutil.copy(folder / "train/cat/0.png", folder / "train/cat/3.png")
+
+
+def move(folder):
+    (folder / "train/cat/3.png").rename(folder / "train/dog/moved.png")
+
+
+OTHER_PICTURES = {
+    add: [r"train/cat \(16 then, 17 now\)"],
+    remove: [r"valid/dog \(6 then, 5 now\)"],
+    replace: [r"train/cat \(16 then, 16 now\)"],
+    move: [r"train/cat \(16 then, 15 now\)", r"train/dog \(16 then, 17 now\)"],
+}
+
+
+@pytest.mark.parametrize("change", OTHER_PICTURES, ids=lambda change: change.__name__)
+def test_other_pictures_are_refused_and_the_same_again_go_on(
+    data, tmp_path, in_epoch, monkeypatch, capsys, change
+):
+    in_epoch(2, press_ctrl_c)
+    folder = shutil.copytree(data, tmp_path / "pictures")
+    assert train(folder, tmp_path / "run") == 130
+    monkeypatch.undo()
+    change(folder)
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    for wanted in OTHER_PICTURES[change]:
+        capsys.readouterr()
+        assert_one_line(go_on(tmp_path / "run"), capsys, f"other pictures in.*{wanted}")
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+    assert go_on(tmp_path / "run", f"--data {data}") == 0
+    assert train(data, tmp_path / "whole") == 0
+    assert same_weights(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_finished_training_is_prolonged(
+    data, tmp_path, monkeypatch, in_epoch, capsys, schedule
+):
+    short, whole = tmp_path / "short", tmp_path / "whole"
+    assert train(data, short, f"--schedule {schedule}") == 0
+    assert train(data, whole, f"--schedule {schedule} --epochs 5") == 0
+    cut = shutil.copytree(short, tmp_path / "cut")
+    capsys.readouterr()
+    assert go_on(short, "--epochs 5") == 0
+    told = f"prolonged from 3 to 5 epochs.*as {schedule} has it in epoch 4 of 5"
+    assert re.search(told, capsys.readouterr().out)
+    assert len(rows_of(short)) == 5 and rows_of(short)[:3] == rows_of(cut)
+    for row, other in zip(rows_of(short)[3:], rows_of(whole)[3:], strict=True):
+        assert row["lr"] == pytest.approx(other["lr"], abs=1e-9)
+    for epoch in (4, 5):  # interrupted before and after an epoch of its own
+        in_epoch(epoch, press_ctrl_c)
+        assert go_on(cut, "--epochs 5" if epoch == 4 else "") == 130
+        monkeypatch.undo()
+    assert go_on(cut) == 0
+    assert same_weights(cut, short) and rows_of(cut) == rows_of(short)
+
+
+STILL = "--model mlp --lr 1e-30 --epochs 9"  # its weights never change
+
+
+@pytest.mark.parametrize("patience", [1, 2, 5])
+def test_it_stops_early_and_stays_stopped(data, tmp_path, capsys, patience):
+    out = tmp_path / "run"
+    assert train(data, out, f"{STILL} --early-stopping {patience}") == 0
+    assert len(rows_of(out)) == 1 + patience
+    said = f"stopped early: {patience} epochs without a better one"
+    assert said in capsys.readouterr().out
+    assert go_on(out) == 0
+    assert len(rows_of(out)) == 1 + patience
+    assert said in capsys.readouterr().out
+    assert go_on(out, "--early-stopping 0") == 0
+    assert len(rows_of(out)) == 9 and "stopped" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("where", ["", "best.pt", "alone.pt"])
+def test_it_begins_from_weights(data, tmp_path, where):
+    assert train(data, tmp_path / "first", "--model mlp") == 0
+    given = tmp_path / "first" / where
+    if where == "alone.pt":  # with no config beside it
+        given = shutil.copy(tmp_path / "first/best.pt", tmp_path / where)
+    assert train(data, tmp_path / "run", f"{STILL} --weights {given}") == 0
+    first = weights_of(tmp_path / "first")
+    assert same(weights_of(tmp_path / "run"), first)
+    shutil.rmtree(tmp_path / "first")  # it has its own by now
+    (tmp_path / "alone.pt").unlink(missing_ok=True)
+    assert go_on(tmp_path / "run", "--epochs 10") == 0
+    assert same(weights_of(tmp_path / "run", "last.pt"), first)
+
+
+@pytest.mark.parametrize(
+    "classes", [("ant", "bee"), ("dog", "wolf"), ("cat", "cow", "dog")]
+)
+def test_weights_of_other_classes_leave_the_head_as_it_was(
+    data, tmp_path, capsys, classes
+):
+    assert train(data, tmp_path / "first") == 0
+    counts = {"train": 8, "valid": 4}
+    others = write_pictures(tmp_path / "others", classes, counts)
+    capsys.readouterr()
+    more = f"--lr 1e-30 --weight-decay 0 --weights {tmp_path / 'first'}"
+    assert train(others, tmp_path / "run", more) == 0
+    assert "knows other classes: the last layer begins anew" in capsys.readouterr().out
+    assert train(others, tmp_path / "new", "--lr 1e-30") == 0
+    body, found, new = map(weights_of, (tmp_path / name for name in NAMES_OF_RUNS))
+    learned = [name for name in found if "num_b" not in name and "running" not in name]
+    head = [name for name in learned if "classifier" in name]
+    assert 0 < len(head) < len(learned)
+    for name in learned:
+        wanted = new if name in head else body
+        assert torch.equal(found[name], wanted[name])
+
+
+NAMES_OF_RUNS = ("first", "run", "new")
+BAD_WEIGHTS = {
+    "--weights nowhere": "nowhere does not exist",
+    "--weights FIRST --hidden-units 8": "best.pt holds the weights of another model",
+    "--weights FIRST --model tinyvgg": "best.pt holds the weights of another model",
+    "--weights FIRST/last.pt": "last.pt holds",
+    "--weights FIRST/config.json": "config.json holds no plain weights",
+}
+
+
+@pytest.fixture(scope="module")
+def first(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("first")
+    assert train(data, out, "--epochs 1") == 0
+    return out
+
+
+@pytest.mark.parametrize("more", BAD_WEIGHTS)
+def test_weights_that_cannot_be_begun_from(data, first, tmp_path, capsys, more):
+    capsys.readouterr()
+    status = train(data, tmp_path / "run", more.replace("FIRST", str(first)))
+    assert_one_line(status, capsys, BAD_WEIGHTS[more])
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("more", ["", "--resume"])
+def test_files_of_somebody_else_are_left_alone(data, tmp_path, capsys, name, more):
+    (tmp_path / name).write_text("mine, three weeks of work")
+    status = train(data, tmp_path, more)
+    is_config = name == "config.json" and more
+    wanted = "describes no training" if is_config else f"holds {name}"
+    assert_one_line(status, capsys, wanted)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "mine, three weeks of work"
+
+
+def test_a_folder_in_use_is_left_alone(data, tmp_path, capsys):
+    with lock_folder(tmp_path / "run"):
+        status = train(data, tmp_path / "run")
+    assert_one_line(status, capsys, "in use by another training")
+    assert train(data, tmp_path / "run", "--epochs 1") == 0
+
+
+@pytest.mark.parametrize("counts", [(12, 4), (7, 9), (30, 2)])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_balanced_class_weights_are_those_of_the_whole_batch(counts, smoothing):
+    config = Config(class_weights="balanced", label_smoothing=smoothing)
+    loss_fn = choose_loss(config, list(counts), "cpu")
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(sum(counts), 2, generator=generator)
+    labels = torch.tensor([0] * counts[0] + [1] * counts[1])
+    weights = torch.tensor([sum(counts) / 2 / count for count in counts])
+    # Over all pictures the weights' mean is 1, and torch's own mean agrees.
+    whole = nn.CrossEntropyLoss(weights, label_smoothing=smoothing)(logits, labels)
+    torch.testing.assert_close(loss_fn(logits, labels), whole)
+    sizes = [5, sum(counts) - 5]
+    parts = zip(logits.split(sizes), labels.split(sizes), strict=True)
+    added = sum(loss_fn(*part) * len(part[1]) for part in parts) / sum(counts)
+    torch.testing.assert_close(added, whole)
+
+
+def test_a_rare_class_counts_with_balanced_weights(tmp_path, capsys):
+    """Of 95 pictures 5 are of the rarer class, and hardly to be told apart."""
+    data = write_pictures(tmp_path / "data", ("a", "b"), {"train": 45, "valid": 45})
+    for split in ("train", "valid"):
+        for number in range(5, 45):
+            (data / split / "b" / f"{number}.png").unlink()
+        for number in range(5):
+            shutil.copy(data / split / "a" / f"{number}.png", data / split / "b")
+    assert train(data, tmp_path / "plain", STILL) == 0
+    printed = capsys.readouterr().out
+    assert "largest class 0.900" in printed and "balanced 0.500" in printed
+    assert "no better than guessing: try --class-weights balanced" in printed
+    balanced = f"{STILL} --class-weights balanced"
+    assert train(data, tmp_path / "weighted", balanced) == 0
+    assert "try --class-weights" not in capsys.readouterr().out
+    row, other = (rows_of(tmp_path / name)[0] for name in ("plain", "weighted"))
+    assert {row["valid_acc"], row["valid_balanced"]} <= {0.1, 0.5, 0.9}
+    assert row["train_acc"] == other["train_acc"]
+    assert row["train_loss"] != pytest.approx(other["train_loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("model", ["mlp", "cnn", "tinyvgg"])
+def test_balanced_accuracy_is_the_mean_over_the_classes(data, tmp_path, model):
+    folder = shutil.copytree(data, tmp_path / "data")
+    for number in range(4):  # 2 dogs and 6 cats are left
+        (folder / "valid" / "dog" / f"{number}.png").unlink()
+    out = tmp_path / "run"
+    assert train(folder, out, f"--model {model} --epochs 2") == 0
+    predictor = Predictor.load(out)
+    best = max(rows_of(out), key=lambda row: (row["valid_acc"], -row["valid_loss"]))
+    right = {
+        name: [
+            predictor(path)[0][0] == name
+            for path in (folder / "valid" / name).iterdir()
+        ]
+        for name in ("cat", "dog")
+    }
+    shares = [sum(found) / len(found) for found in right.values()]
+    assert best["valid_balanced"] == pytest.approx(sum(shares) / 2)
+    assert best["valid_acc"] == pytest.approx(
+        (sum(right["cat"]) + sum(right["dog"])) / 8
+    )
 
 
 def test_the_bar_shows_epoch_batches_and_time_left(data, tmp_path, monkeypatch):
@@ -192,8 +437,8 @@ def spoil(folder, what, monkeypatch):
     victim = folder / "train" / "cat" / "3.png"
     if what == "no folder":
         shutil.rmtree(folder)
-    elif what == "no valid":
-        (folder / "valid").rename(folder / "validation")
+    elif what == "no train":
+        (folder / "train").rename(folder / "test")
     elif what == "empty class":
         for path in (folder / "train" / "dog").iterdir():
             path.unlink()
@@ -203,8 +448,6 @@ def spoil(folder, what, monkeypatch):
         (folder / "train" / "cat" / "notes.jpg").write_text("not a picture")
     elif what == "truncated":
         victim.write_bytes(victim.read_bytes()[:300])
-    elif what == "too large":
-        monkeypatch.setattr(pictures, "MAX_PIXELS", 399)
     elif what == "zip":
         shutil.rmtree(folder)
         with zipfile.ZipFile(f"{folder}.zip", "w") as archive:
@@ -215,7 +458,7 @@ def spoil(folder, what, monkeypatch):
 
 BAD_FOLDERS = {
     "no folder": "no folder .*pictures",
-    "no valid": "no folder .*valid",
+    "no train": "holds (test, valid|valid, test), but no train",
     "empty class": "dog holds no picture",
     "other classes": r"same classes.*first has \['dog'\].*second \['wolf'\]",
     "text": r"notes\.jpg is not a picture.*replace it",
@@ -235,9 +478,10 @@ def test_bad_folders(data, tmp_path, monkeypatch, capsys, what, kept):
     spoil(folder, what, monkeypatch)
     if not kept:
         monkeypatch.setattr(image_folder, "KEPT_BYTES", 0)
-        if what == "too large" and multiprocessing.get_start_method() != "fork":
-            pytest.skip("a patched limit does not reach a process that begins anew")
-    status = train(folder, tmp_path / "run", "" if kept else "--num-workers 1")
+    more = "--max-pixels 399" if what == "too large" else ""
+    status = train(
+        folder, tmp_path / "run", more if kept else f"{more} --num-workers 1"
+    )
     assert_one_line(status, capsys, BAD_FOLDERS[what])
     for outside in (tmp_path.parent, tmp_path):
         assert not (outside / "outside.png").exists()
@@ -252,9 +496,9 @@ def assert_one_line(status, capsys, pattern):
 @pytest.mark.parametrize(
     ("more", "pattern"),
     [
-        ("", "holds a training: add --resume"),
+        ("", "holds last.pt: add --resume"),
         ("--resume --model tinyvgg", "trained with model cnn, not tinyvgg: keep cnn"),
-        ("--resume --epochs 9", "trained with epochs 3, not 9"),
+        ("--resume --epochs 2", "trained with epochs 3, not 2"),
         ("last.pt", "last.pt holds no plain weights"),
         ("config.json", "config.json describes no training"),
     ],

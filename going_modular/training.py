@@ -1,0 +1,174 @@
+# Written by tools/export.py from 05_going_modular.ipynb: edit there, not here.
+"""The command train: from a folder of pictures to results."""
+
+import contextlib
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+from going_modular.config import Config, read_config
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Print a line at once; a closed pipe or a full disk ends no training.
+
+    Args:
+        text: the line.
+        stream: where to; by default stdout.
+    """
+    try:
+        print(text, file=stream, flush=True)
+    except OSError:  # nobody reads what follows, nor what waits to be written
+        os.dup2(os.open(os.devnull, os.O_WRONLY), (stream or sys.stdout).fileno())
+
+
+RESULT = (  # of an epoch
+    "valid accuracy {valid_acc:.3f} (balanced {valid_balanced:.3f}, largest class "
+    "{largest:.3f}), valid loss {valid_loss:.3f}"
+)
+
+
+VIEWERS = {  # tracker -> how to look at what it wrote
+    "tensorboard": "tensorboard --logdir {0}",
+    "wandb": "wandb sync {0}/wandb/offline-run-*",
+    "mlflow": "mlflow ui --backend-store-uri sqlite:///{0.parent}/mlflow.db",
+}
+
+
+def advice(config: Config, majority: float) -> str:
+    """Return what to try, and was not, if a training does no better than guessing.
+
+    Args:
+        config: the training's.
+        majority: how many times the mean class the largest one is.
+    """
+    from going_modular.networks import NETWORKS
+
+    if majority > 1.5 and config.class_weights == "none":
+        return "try --class-weights balanced"
+    if not NETWORKS[config.model].pretrained:
+        return "try --model effnet_lite0 --image-size 160"
+    if not config.unfreeze:
+        return "try --unfreeze 2 --lr 0.0003"
+    return "look at the pictures with check, or bring more of each class"
+
+
+def finish(config: Config, out: Path, rows: list[dict], counts: list[int]) -> None:
+    """Write curves.png and summary.json, and say what a finished training reached.
+
+    Args:
+        config: the training's.
+        out: its folder.
+        rows: its results, one row an epoch.
+        counts: validation pictures of each class.
+    """
+    from matplotlib.figure import Figure  # without pyplot: no window, no open figure
+
+    from going_modular.checkpoints import whole_file, write_json
+    from going_modular.runs import best_row
+
+    best, largest = best_row(rows), max(counts) / sum(counts)
+    summary = {"best": best, "epochs": len(rows), "largest_class": largest}
+    write_json(out / "summary.json", summary)
+    text = f"epoch {best['epoch']} of {len(rows)} is the best, "
+    text += RESULT.format_map({"largest": largest, "valid_balanced": math.nan} | best)
+    figure = Figure((10, 3.5), layout="constrained")
+    figure.suptitle(text)
+    for name, ax in zip(("loss", "acc"), figure.subplots(1, 2), strict=True):
+        for part in ("train", "valid"):
+            values = [row[f"{part}_{name}"] for row in rows]
+            ax.plot(range(1, len(rows) + 1), values, marker=".", label=part)
+        ax.set(xlabel="epoch", ylabel="accuracy" if name == "acc" else name)
+    ax.axhline(largest, color="gray", label="largest class")
+    ax.legend()
+    with whole_file(out / "curves.png") as file:
+        figure.savefig(file, format="png")
+    say(f"{out}: {text}; its weights are in best.pt")
+    if len(rows) < config.epochs:
+        say(f"stopped early: {len(rows) - best['epoch']} epochs without a better one")
+    if best.get("valid_balanced", 1) * len(counts) < 1.2:
+        tip = advice(config, largest * len(counts))
+        say(f"With {len(counts)} classes that is no better than guessing: {tip}")
+    if config.tracker != "none":
+        say(f"look at it: {VIEWERS[config.tracker].format(out)}")
+
+
+def train_command(
+    out: str = "runs/first",
+    resume: bool = False,
+    device: str | None = None,
+    **settings: Any,
+) -> None:
+    """Train a classifier on a folder of pictures.
+
+    DATA holds train/CLASS/*.png and valid/CLASS/*.png, a folder for each class; jpg and
+    others do as well. A folder with class folders alone takes --valid-share 0.2. The
+    best answers from few pictures: --model effnet_lite0 --image-size 160. Two
+    processes, which train as one with twice the batch: torchrun --nproc-per-node 2 -m
+    going_modular train ... Ctrl-C keeps the finished epochs, --resume goes on with
+    them, and with more --epochs a finished training as well. The results are in --out:
+    then evaluate, predict, export, serve. Spellings of other tools, such as --workers
+    or --imgsz, are understood.
+
+    Args:
+        out: folder for the results
+        resume: go on with the training in --out, with its config
+        device: such as cpu, cuda, cuda:1 or mps; by default the best there is
+        **settings: of a Config.
+
+    Raises:
+        ConnectionAbortedError: if another process of the group ended.
+    """
+    from going_modular import experiment
+    from going_modular.checkpoints import lock_folder
+    from going_modular.distributed import process_group
+    from going_modular.runs import check_free
+    from going_modular.trackers import Tracker
+
+    folder = Path(out)
+    if resume and folder.is_file():  # such as best.pt in it
+        folder = folder.parent
+    last = folder / "last.pt"
+    try:
+        with process_group() as group, contextlib.ExitStack() as stack:
+            is_main = group.rank == 0
+            if is_main:
+                stack.enter_context(lock_folder(folder))
+            kept, rows = {}, None
+            if resume and (folder / "config.json").exists():
+                kept, rows = vars(read_config(folder)[0]), []
+            else:
+                check_free(folder)
+                settings.setdefault("batch_size", Config.batch_size)
+            if "batch_size" in settings:  # a config's counts all processes'
+                settings["batch_size"] *= group.size
+            config, goes_on = Config(**kept | settings), last.exists()
+            made = experiment.setup(config, device, group=group, weights=not goes_on)
+            if goes_on:
+                rows = experiment.resume(made, folder)
+            counts = [count for count, _ in made.pictures["valid"].values()]
+            facts, observers = {"largest": max(counts) / sum(counts)}, []
+            if is_main and config.tracker != "none":
+                tracker = Tracker(config.tracker, folder, config, rows=rows or ())
+                observers.append(stack.enter_context(tracker))
+            if is_main:
+                observers.append(
+                    lambda row: say(
+                        f"epoch {row['epoch']} of {config.epochs}: train loss "
+                        f"{row['train_loss']:.3f}, {RESULT.format_map(facts | row)}"
+                    )
+                )
+                for note in made.notes:
+                    say(note)
+            done = experiment.run(made, folder, rows=rows, observers=observers)
+            rows = (rows or []) + list(done)
+            if is_main:
+                finish(config, folder, rows, counts)
+    except ConnectionAbortedError as error:
+        log = folder / "metrics.jsonl"
+        epochs = log.read_text().count("\n") if log.exists() else 0
+        raise ConnectionAbortedError(
+            f"{error}; epochs kept in {folder}: {epochs}; go on with --resume"
+        ) from None
