@@ -17,6 +17,7 @@ data:
     folders: Data sets of pictures: where their parts are, and what is wrong.
 
 networks:
+    freezing: Which parts of a network stand still in a training.
     model_builder: Models, from a straight line to pretrained networks.
     effnet: EfficientNet-Lite0: network, published weights and transform.
     vit: The Vision Transformer, part by part.

@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 
 from going_modular.checkpoints import check_fit, read_plain
 from going_modular.data_setup import create_transforms
-from going_modular.model_builder import FreezableBatchNorm2d, freeze
+from going_modular.freezing import FreezableBatchNorm2d, freeze
 
 
 def conv_norm(

@@ -4,6 +4,7 @@
 import collections
 import functools
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,7 @@ class ImageFolderDataset(Dataset):
             )
         paths: dict[str, list[str]] = {name: [] for name in found}
         for path in pictures:
-            name = Path(path).parts[len(folder.parts)]
+            name = os.path.relpath(path, folder).split(os.sep)[0]
             paths.get(name, self.skipped).append(path)
         self.samples = [
             (path, self.class_to_idx[name])
@@ -160,10 +161,9 @@ class ImageFolderDataset(Dataset):
             ),
             generator=torch.Generator(),  # not torch's own
         )
-        kept: Any = [None] * len(paths)
+        kept: Any = []
         errors = []
         bar = tqdm(items, "reading pictures", leave=False, disable=None)
-        item: Any
         for index, item in enumerate(bar):
             if isinstance(item, Exception):
                 errors.append(str(item))
@@ -173,12 +173,15 @@ class ImageFolderDataset(Dataset):
                 steps = [prepare, self.transform] if self.transform else [prepare]
                 self.transform = v2.Compose(steps)
                 return
-            shape = item.shape if isinstance(item, torch.Tensor) else None
-            if index == 0 and shape:
-                kept = item.new_empty((len(paths), *shape))  # (N, C, H, W)
-            elif isinstance(kept, torch.Tensor) and shape != kept.shape[1:]:
-                kept = [*kept]  # of several shapes, or not only tensors
-            kept[index] = item
+            is_tensor = isinstance(item, torch.Tensor)
+            if index == 0 and is_tensor:
+                kept = item.new_empty((len(paths), *item.shape))  # (N, C, H, W)
+            if len(kept) > index and not (is_tensor and item.shape == kept.shape[1:]):
+                kept = [*kept[:index]]  # of several shapes, or not only tensors
+            if isinstance(kept, list):
+                kept.append(item)
+            else:
+                kept[index] = item
         if errors:
             raise BrokenPictures(errors)
         self.kept = kept

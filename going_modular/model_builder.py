@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torchvision.models import EfficientNet, EfficientNet_B2_Weights, efficientnet_b2
 
+from going_modular.freezing import FreezableBatchNorm2d, freeze
+
 
 class LinearRegressionModel(nn.Module):
     """A straight line, y = weight · x + bias: (N, 1) float -> (N, 1) float."""
@@ -174,25 +176,6 @@ class CNNModel(nn.Module):
         return self.classifier(self.features(images))
 
 
-class FreezableBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm whose statistics stand still while its weight is frozen."""
-
-    def train(self, mode: bool = True) -> nn.Module:
-        """Go into training mode, unless the weight is frozen."""
-        return super().train(mode and self.weight.requires_grad)
-
-
-def freeze(module: nn.Module) -> nn.Module:
-    """Make parameters untrainable, stop each FreezableBatchNorm2d; return module."""
-    # train: each batch norm looks at its weight again
-    return module.requires_grad_(False).train(module.training)
-
-
-def unfreeze(module: nn.Module) -> nn.Module:
-    """Make the module's parameters trainable again; return it."""
-    return module.requires_grad_(True).train(module.training)
-
-
 def build_effnetb2(num_classes: int) -> EfficientNet:
     """Return torchvision's EfficientNet-B2, untrained, with FreezableBatchNorm2d.
 
@@ -204,7 +187,10 @@ def build_effnetb2(num_classes: int) -> EfficientNet:
 
 
 def create_effnetb2_model(
-    num_classes: int, device: torch.device | str
+    num_classes: int = 3,
+    device: torch.device | str = "cpu",
+    *,
+    seed: int | None = None,
 ) -> tuple[nn.Module, nn.Module]:
     """Return (model, transform): EfficientNet-B2 with ImageNet weights and a new head.
 
@@ -214,6 +200,7 @@ def create_effnetb2_model(
     Args:
         num_classes: number of logits.
         device: where the model goes.
+        seed: for torch, set before the head is made; None leaves torch's as it is.
 
     Raises:
         OSError: if the weights are neither in torch's cache nor can be downloaded; it
@@ -231,6 +218,8 @@ def create_effnetb2_model(
             f"{torch.hub.get_dir()}/checkpoints; or use create_effnet_lite0_model, "
             "whose weights came with pip."
         ) from None
+    if seed is not None:
+        torch.manual_seed(seed)
     model = build_effnetb2(num_classes)
     freeze(model.features)
     head = model.classifier.state_dict(prefix="classifier.")

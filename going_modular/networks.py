@@ -56,7 +56,8 @@ def build_torchvision(config: Config, num_classes: int) -> Any:
 def pretrained_torchvision(config: Config, num_classes: int) -> Any:
     """Return it with ImageNet's weights, frozen where they fit: all but the head.
 
-    Without the weights' file in torch's cache it is untrained, and says so.
+    The last ``config.unfreeze`` blocks are free as well. Without the weights' file in
+    torch's cache it is untrained, and says so.
 
     Raises:
         ValueError: if the file is damaged, or would run code.
@@ -65,7 +66,7 @@ def pretrained_torchvision(config: Config, num_classes: int) -> Any:
     from torchvision import models
 
     from going_modular.checkpoints import read_plain
-    from going_modular.model_builder import FreezableBatchNorm2d
+    from going_modular.freezing import unfreeze_last
 
     model, name = build_torchvision(config, num_classes), config.model.partition(":")[2]
     weights = models.get_model_weights(name).DEFAULT
@@ -86,10 +87,7 @@ def pretrained_torchvision(config: Config, num_classes: int) -> Any:
     model.load_state_dict(own)
     for key, weight in model.named_parameters():
         weight.requires_grad = key not in fits
-    for part in model.modules():
-        if type(part) is torch.nn.BatchNorm2d:
-            part.__class__ = FreezableBatchNorm2d
-    return model
+    return unfreeze_last(model, config.unfreeze)
 
 
 class Networks(Choices):
@@ -194,10 +192,15 @@ def build_lite0(config: Config, num_classes: int) -> Any:
 
 
 def pretrained_lite0(config: Config, num_classes: int) -> Any:
-    """Return EfficientNet-Lite0 with ImageNet's weights, frozen, and a new head."""
-    from going_modular.effnet import create_effnet_lite0_model
+    """Return EfficientNet-Lite0 with ImageNet's weights, frozen but for a new head.
 
-    return create_effnet_lite0_model(num_classes, "cpu")[0]
+    The last ``config.unfreeze`` blocks are free as well.
+    """
+    from going_modular.effnet import create_effnet_lite0_model
+    from going_modular.freezing import unfreeze_last
+
+    model, _ = create_effnet_lite0_model(num_classes, "cpu")
+    return unfreeze_last(model, config.unfreeze)
 
 
 NETWORKS["effnet_lite0"] = Network(
@@ -213,10 +216,15 @@ def build_b2(config: Config, num_classes: int) -> Any:
 
 
 def pretrained_b2(config: Config, num_classes: int) -> Any:
-    """Return EfficientNet-B2 with ImageNet's weights, frozen, and a new head."""
+    """Return EfficientNet-B2 with ImageNet's weights, frozen but for a new head.
+
+    The last ``config.unfreeze`` blocks are free as well.
+    """
+    from going_modular.freezing import unfreeze_last
     from going_modular.model_builder import create_effnetb2_model
 
-    return create_effnetb2_model(num_classes, "cpu")[0]
+    model, _ = create_effnetb2_model(num_classes, "cpu")
+    return unfreeze_last(model, config.unfreeze)
 
 
 NETWORKS["effnetb2"] = Network(

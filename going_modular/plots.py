@@ -11,7 +11,7 @@ import torch
 from matplotlib.colors import to_rgb
 from torch import nn
 
-from going_modular.utils import class_probs
+from going_modular.utils import class_probs, find_inverse, main_output
 
 
 def new_axes(
@@ -50,9 +50,19 @@ def grid_probs(model: nn.Module, xs: torch.Tensor, ys: torch.Tensor) -> torch.Te
     A copy of the model answers, on the CPU and in evaluation mode.
     """
     points = torch.cartesian_prod(ys, xs).flip(1)  # (H * W, 2), row by row
+    model = copy.deepcopy(model).cpu().eval()
     with torch.inference_mode():
-        logits = copy.deepcopy(model).cpu().eval()(points)  # (H * W, 1) or (H * W, K)
+        outputs = main_output(model(points))  # (H * W, 1) or (H * W, K)
+    inverse = find_inverse(model, points, outputs)
+    logits = inverse(outputs) if inverse else outputs
     return class_probs(logits).reshape(len(ys), len(xs), -1)  # -> (H, W, K)
+
+
+def empty_axes(width: float, height: float) -> plt.Axes:
+    """Return the current axes if nothing is drawn there yet, else new ones."""
+    if plt.get_fignums() and not plt.gca().has_data():
+        return plt.gca()
+    return new_axes(width, height)[0]
 
 
 def plot_decision_boundary(
@@ -66,6 +76,7 @@ def plot_decision_boundary(
 
     The model goes from (B, 2) to one logit (B, 1) or K logits (B, K); its mode and
     device stay as they are. X is (N, 2) float, y (N,) or (N, 1) with labels 0..K-1.
+    Without ax the current axes are taken if they are empty, as after ``plt.subplot``.
 
     Raises:
         ValueError: if shapes differ from these, or the model does not know a label.
@@ -86,7 +97,7 @@ def plot_decision_boundary(
             f"labels run from {labels.min()} to {labels.max()}, but the model knows "
             f"{len(classes)} classes"
         )
-    ax = ax or new_axes(5, 4)[0]
+    ax = ax or empty_axes(5, 4)
     colors = torch.tensor([to_rgb(f"C{k}") for k in classes])
     image = (0.55 + 0.45 * probs @ colors).numpy()  # (H, W, K) @ (K, 3) -> (H, W, 3)
     ax.imshow(image, extent=ends[0] + ends[1], origin="lower", aspect="auto")
@@ -96,7 +107,7 @@ def plot_decision_boundary(
             ax.contour(xs, ys, lead, levels=[0], colors="black", linewidths=1)
         style = {"marker": "os^Dv<>pP*"[k % 10], "edgecolor": "white", "linewidth": 0.4}
         ax.scatter(*X[labels == k].T, s=16, color=f"C{k}", label=f"class {k}", **style)
-    ax.set(xlabel="feature 1", ylabel="feature 2", title=title)
+    ax.set(xlabel="feature 1", ylabel="feature 2", title=title or ax.get_title())
     ax.legend(loc="upper right")
     return ax
 
@@ -107,6 +118,8 @@ def plot_confusion_matrix(
     """Draw a confusion matrix: counts, colored by their share of the true class.
 
     The matrix is a tensor or an array (K, K), row = true, column = predicted class.
+
+    The current axes are taken if they are empty.
 
     Raises:
         ValueError: if it does not have a row and a column for each class name.
@@ -119,7 +132,7 @@ def plot_confusion_matrix(
             "names"
         )
     shares = nn.functional.normalize(matrix.float(), p=1)  # rows sum to 1, or to 0
-    ax = new_axes(4 + 0.5 * num_classes, 2.5 + 0.5 * num_classes)[0]
+    ax = empty_axes(4 + 0.5 * num_classes, 2.5 + 0.5 * num_classes)
     image = ax.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
     for row, counts in enumerate(matrix.tolist()):
         for column, count in enumerate(counts):
@@ -127,6 +140,7 @@ def plot_confusion_matrix(
             ax.text(column, row, f"{count:g}", ha="center", va="center", color=color)
     ax.set_xticks(range(num_classes), class_names, rotation=45 * (num_classes > 4))
     ax.set_yticks(range(num_classes), class_names)
+    title = title or ax.get_title()
     ax.set(xlabel="predicted class", ylabel="true class", title=title)
     ax.figure.colorbar(image, label="share of the true class", shrink=0.8)
     return ax

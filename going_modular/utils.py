@@ -187,7 +187,7 @@ def find_inverse(
         return None  # no probabilities
     # constant outputs, or zeros and ones, may well have a sum of 1
     is_simple = (outputs == outputs[:1]).all() or (outputs == outputs.round()).all()
-    if outputs.ndim > 1 and ((outputs.sum(dim=1) - 1).abs() < 1e-3).all():
+    if outputs.ndim > 1 and ((outputs.sum(dim=1) - 1).abs() < 1e-4).all():
         return None if is_simple else torch.log
     with torch.inference_mode(False), torch.enable_grad(), model_mode(model, False):
         found = model(X[:1].clone())

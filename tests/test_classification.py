@@ -8,6 +8,7 @@ from torch import nn
 from going_modular.datasets import make_circles, make_spirals, split_data
 from going_modular.model_builder import ClassificationModel, LinearRegressionModel
 from going_modular.plots import (
+    new_axes,
     plot_confusion_matrix,
     plot_curves,
     plot_decision_boundary,
@@ -149,6 +150,58 @@ def test_boundary_of_many_classes_in_a_given_panel(num_classes):
     line = nn.Linear(2, num_classes)
     ax = plot_decision_boundary(line, X, torch.zeros(60))  # classes without points
     assert len(ax.get_legend().get_texts()) == num_classes
+
+
+def draw_boundary(**options):
+    return plot_decision_boundary(nn.Linear(2, 1), *make_circles(20), **options)
+
+
+def draw_matrix(**options):
+    return plot_confusion_matrix(torch.eye(2), ["a", "b"], **options)
+
+
+@pytest.mark.parametrize("draw", [draw_boundary, draw_matrix])
+def test_drawings_go_to_the_current_axes_if_they_are_empty(draw):
+    figure = plt.figure(figsize=(12, 6))
+    plt.subplot(1, 2, 1)
+    plt.title("Train")
+    draw()
+    plt.subplot(1, 2, 2)
+    draw(title="Test")
+    left, right = (ax for ax in figure.axes if ax.get_title())  # others: color bars
+    assert [left.get_title(), right.get_title()] == ["Train", "Test"]
+    assert len(left.images) == len(right.images) == 1 and len(plt.get_fignums()) == 1
+
+
+@pytest.mark.parametrize("draw", [draw_boundary, draw_matrix])
+def test_drawings_do_not_cover_each_other(draw):
+    figure = plt.figure()
+    first = draw()
+    assert first.figure is figure and draw() is not first
+    plt.plot([1, 2])
+    assert draw().figure not in (figure, first.figure)
+    assert len(plt.get_fignums()) == 3
+    _, (left, _) = plt.subplots(1, 2)
+    plt.sca(left)
+    assert draw() is left
+
+
+@pytest.mark.parametrize("end", [torch.sigmoid, nn.Sigmoid()])
+def test_boundary_of_a_model_that_ends_in_a_sigmoid(end):
+    class Ends(ClassificationModel):
+        def forward(self, x):
+            return end(super().forward(x))
+
+    torch.manual_seed(0)
+    model = Ends(2, 8, 1)
+    same = ClassificationModel(2, 8, 1)
+    same.load_state_dict(model.state_dict())
+    X, y = make_circles(40)
+    found, expected = (
+        plot_decision_boundary(each, X, y, ax=new_axes(3, 3)[0]).images[0].get_array()
+        for each in (model, same)
+    )
+    torch.testing.assert_close(torch.tensor(found), torch.tensor(expected))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -464,9 +464,9 @@ def test_build_demo_writes_all_that_it_needs(predictor, picture, tmp_path):
 @pytest.mark.parametrize(
     ("config", "networks"),
     [
-        (CONFIG, {"model_builder"}),
-        (Config(model="effnet_lite0", image_size=64), {"model_builder", "effnet"}),
-        (Config(model="vit", **VIT), {"model_builder", "vit"}),
+        (CONFIG, {"model_builder", "freezing"}),
+        (Config(model="effnet_lite0", image_size=64), {"freezing", "effnet"}),
+        (Config(model="vit", **VIT), {"model_builder", "freezing", "vit"}),
     ],
     ids=["tinyvgg", "lite0", "vit"],
 )

@@ -1,16 +1,23 @@
 """The engine against a loop written by hand, and its errors."""
 
+import collections
 import copy
+import functools
 import math
+import types
+from unittest import mock
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader, TensorDataset
+from torchvision.transforms import v2
 
 from going_modular import engine
-from going_modular.metrics import accuracy
+from going_modular.metrics import ClassCounts, accuracy, accuracy_fn
+from going_modular.updates import Updater
 
 
 def data(n=10, features=4, classes=3, batch_size=4):
@@ -320,3 +327,362 @@ def test_first_epoch_is_where_an_interrupted_training_goes_on():
     arguments = (model, loader, loader, optimizer, nn.CrossEntropyLoss(), 4, "cpu")
     rows = engine.train_epochs(*arguments, first_epoch=3)
     assert [row["epoch"] for row in rows] == [3, 4]
+
+
+class Ends(nn.Module):
+    """A network of three inputs that ends in a function of its logits."""
+
+    def __init__(self, end, outputs=1):
+        super().__init__()
+        torch.manual_seed(3)
+        self.layer, self.end = nn.Linear(2, outputs), end
+
+    def forward(self, X):
+        return self.end(self.layer(X))
+
+
+def points(classes=2, n=200):
+    """Return one batch of points that few of 0's and 1's lines separate."""
+    generator = torch.Generator().manual_seed(5)
+    X = torch.randn(n, 2, generator=generator)
+    y = (X[:, 0] > 0.8).long() + (X[:, 1] > 1.2).long() * (classes > 2)
+    return X, y
+
+
+SIGMOIDS = {  # what ends in probabilities of class 1
+    "module": nn.Sigmoid(),
+    "function": torch.sigmoid,
+    "method": lambda logits: logits.sigmoid(),
+    "squeezed": lambda logits: torch.sigmoid(logits).squeeze(1),
+    "clamped": lambda logits: torch.sigmoid(logits).clamp(1e-6, 1 - 1e-6),
+}
+SOFTMAXES = {
+    "module": nn.Softmax(dim=1),
+    "function": lambda logits: nn.functional.softmax(logits, dim=-1),
+    "by hand": lambda logits: logits.exp() / logits.exp().sum(dim=1, keepdim=True),
+    "of logarithms": lambda logits: logits.log_softmax(dim=1).exp(),
+}
+
+
+def own_loss(outputs, y):
+    return ((outputs - y) ** 2).mean()
+
+
+@pytest.mark.parametrize(
+    "loss_fn",
+    [nn.BCELoss(), nn.functional.binary_cross_entropy, nn.MSELoss(), own_loss],
+    ids=["class", "function", "squares", "own"],
+)
+@pytest.mark.parametrize("name", SIGMOIDS)
+def test_the_accuracy_of_a_model_that_ends_in_a_sigmoid(name, loss_fn):
+    model, (X, y) = Ends(SIGMOIDS[name]), points()
+    y = y.float() if name == "squeezed" else y.float()[:, None]
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    arguments = (model, [(X, y)], [(X, y)], optimizer, loss_fn, 12, "cpu")
+    rows = engine.train(*arguments)
+    with torch.no_grad():
+        expected = ((model(X) > 0.5) == (y > 0.5)).float().mean().item()
+    assert rows["test_acc"][-1] == pytest.approx(expected)
+    assert 0.6 < expected < 1 and rows["train_acc"][-1] > 0.6
+    assert engine.test_step(model, [(X, y)], loss_fn, "cpu")[1] == rows["test_acc"][-1]
+
+
+@pytest.mark.parametrize(
+    "loss_fn",
+    [
+        nn.BCEWithLogitsLoss(),
+        nn.functional.binary_cross_entropy_with_logits,
+        functools.partial(
+            nn.functional.binary_cross_entropy_with_logits, reduction="mean"
+        ),
+    ],
+    ids=["class", "function", "partial"],
+)
+@pytest.mark.parametrize("name", SIGMOIDS)
+def test_a_sigmoid_before_a_loss_of_logits_is_refused(name, loss_fn):
+    model, (X, y) = Ends(SIGMOIDS[name]), points()
+    y = y.float() if name == "squeezed" else y.float()[:, None]
+    optimizer = torch.optim.SGD(model.parameters())
+    problem = "gives probabilities, .*logits takes none: remove the sigmoid or softmax"
+    problem = problem if not isinstance(loss_fn, nn.Module) else "WithLogitsLoss takes"
+    with pytest.raises(ValueError, match=problem):
+        engine.train_step(model, [(X, y)], loss_fn, optimizer, "cpu")
+    with pytest.raises(ValueError, match=problem):
+        engine.test_step(model, [(X, y)], loss_fn, "cpu")
+
+
+class Weighted(nn.CrossEntropyLoss):
+    """A loss of one's own that takes logits."""
+
+
+@pytest.mark.parametrize(
+    "loss_fn", [nn.CrossEntropyLoss(), nn.functional.cross_entropy, Weighted()]
+)
+@pytest.mark.parametrize("name", SOFTMAXES)
+def test_a_softmax_before_a_loss_of_logits_is_refused(name, loss_fn):
+    model, batches = Ends(SOFTMAXES[name], 3), [points(3)]
+    optimizer = torch.optim.SGD(model.parameters())
+    with pytest.raises(ValueError, match=r"takes none: .*nn.LogSoftmax"):
+        engine.train_step(model, batches, loss_fn, optimizer, "cpu")
+    with pytest.raises(ValueError, match=r"takes none: .*nn.LogSoftmax"):
+        engine.test_step(model, batches, loss_fn, "cpu")
+
+
+FINE = {  # logits that look like probabilities, and what is allowed
+    "in 0 to 1": (lambda z: (z - z.min()) / (z.max() - z.min()), nn.CrossEntropyLoss()),
+    "near 1 in sum": (lambda z: 1 / 3 + z * 1e-3, nn.CrossEntropyLoss()),
+    "gated": (lambda z: z.sigmoid() * 0.9, nn.CrossEntropyLoss()),
+    "constant": (lambda z: z * 0 + 1 / 3, nn.CrossEntropyLoss()),
+    "zeros": (lambda z: z * 0, nn.CrossEntropyLoss()),
+    "one-hot": (lambda z: (z >= z.amax(1, True)) + z * 0, nn.CrossEntropyLoss()),
+    "log-softmax": (nn.LogSoftmax(dim=1), nn.NLLLoss()),
+    "log-softmax twice": (nn.LogSoftmax(dim=1), nn.CrossEntropyLoss()),
+    "attention": (lambda z: z @ z.T.softmax(dim=1).T.mT @ z, nn.CrossEntropyLoss()),
+}
+
+
+@pytest.mark.parametrize("name", FINE)
+def test_logits_that_look_like_probabilities_pass(name):
+    end, loss_fn = FINE[name]
+    model, (X, y) = Ends(end, 3), points(3)
+    if name == "attention":
+        X, y = X[:3], y[:3]
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-9)
+    rows = engine.train(model, [(X, y)], [(X, y)], optimizer, loss_fn, 1, "cpu")
+    expected = (model(X).argmax(dim=1) == y).float().mean().item()
+    assert rows["test_acc"] == [pytest.approx(expected)]
+
+
+@pytest.mark.parametrize("name", ["module", "squeezed", "clamped"])
+def test_predict_returns_logits_also_of_a_model_that_ends_in_a_sigmoid(name):
+    model, (X, y) = Ends(SIGMOIDS[name]), points()
+    logits, _ = engine.predict(model, zip(X.split(60), y.split(60), strict=True), "cpu")
+    expected = model.layer(X).detach()
+    torch.testing.assert_close(logits.flatten(), expected.flatten(), atol=1e-4, rtol=0)
+
+
+LABELS = {  # what is compared, and which share is right
+    "integers": (torch.tensor([2, 0, 1, 1, 0]), torch.tensor([2, 0, 1, 0, 1]), 0.6),
+    "bytes": (torch.tensor([3, 1], dtype=torch.uint8), torch.tensor([3, 2]), 0.5),
+    "bools": (torch.tensor([True, False, True]), torch.tensor([0, 0, 1]), 2 / 3),
+    "whole floats": (torch.tensor([2.0, 0, 1, 4]), torch.tensor([2, 0, 0, 4]), 0.75),
+    "a column": (torch.tensor([[2], [0], [1]]), torch.tensor([2, 0, 0]), 2 / 3),
+    "columns": (torch.tensor([[2.0], [0], [1]]), torch.tensor([[2], [0], [0]]), 2 / 3),
+    "maps": (torch.tensor([[[0, 2], [1, 1]]]), torch.tensor([[[0, 2], [0, 0]]]), 0.5),
+    "rounded": (torch.tensor([0.0, 1, 1, 0]), torch.tensor([0, 1, 0, 0]), 0.75),
+}
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_labels_in_place_of_logits_are_compared(name):
+    predictions, labels, share = LABELS[name]
+    assert accuracy(predictions, labels).item() == pytest.approx(share)
+    assert accuracy_fn(labels, predictions) == pytest.approx(100 * share)
+    assert accuracy_fn(y_true=labels, y_pred=predictions) == pytest.approx(100 * share)
+
+
+def test_labels_in_a_column_do_not_broadcast_against_predictions():
+    logits, labels = torch.eye(4)[[0, 1, 2, 2]], torch.tensor([0, 1, 2, 3])
+    assert accuracy(logits, labels[:, None]) == accuracy(logits, labels) == 0.75
+    whole = torch.tensor([3.0, -1.0, 2.0])  # whole numbers, but no labels
+    assert accuracy(whole, torch.tensor([1, 0, 1])) == 1
+
+
+MIXES = {
+    "mixup": v2.MixUp(num_classes=4),
+    "cutmix": v2.CutMix(num_classes=4),
+    "smoothed": lambda X, y: (X, nn.functional.one_hot(y, 4) * 0.9 + 0.025),
+    "one-hot": lambda X, y: (X, nn.functional.one_hot(y, 4).float()),
+}
+
+
+@pytest.mark.parametrize("update", [engine.update_weights, Updater(accumulate=2)])
+@pytest.mark.parametrize("n", [4, 6, 7])  # as many items as classes, more, an odd one
+@pytest.mark.parametrize("name", MIXES)
+def test_labels_that_share_an_item_among_classes(name, n, update):
+    torch.manual_seed(n)
+    batches = [MIXES[name](torch.rand(n, 3, 8, 8), torch.arange(n) % 4)]
+    batches += [MIXES[name](torch.rand(2, 3, 8, 8), torch.arange(2))]
+    model, loss_fn = (
+        nn.Sequential(nn.Flatten(), nn.Linear(192, 4)),
+        nn.CrossEntropyLoss(),
+    )
+    X, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    with torch.no_grad():
+        expected = -(y * model(X).log_softmax(dim=1)).sum(dim=1).mean().item()
+        right = (model(X).argmax(dim=1) == y.argmax(dim=1)).float().mean().item()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    results = [engine.test_step(model, batches, loss_fn, "cpu")]
+    step = (model, batches, loss_fn, optimizer, "cpu")
+    results.append(engine.train_step(*step, update=update))
+    for result in results:
+        assert result == pytest.approx((expected, right), abs=1e-6)
+
+
+def test_two_classes_mixed_with_one_logit():
+    logits, labels = torch.tensor([[2.0], [-1.0], [0.5]]), torch.tensor([0.9, 0.2, 0.3])
+    assert accuracy(logits, labels).item() == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    "targets", [[[1.0, 1, 0], [0, 1, 0]], [[0.0, 0, 0], [1, 0, 0]], [[2.5, -1, 7]] * 2]
+)
+def test_several_classes_an_item_take_another_metric(targets):
+    batches, loss_fn = [(torch.randn(2, 4), torch.tensor(targets))], nn.MSELoss()
+    with pytest.raises(ValueError, match=r"labels \(2, 3\) are no shares.*metric="):
+        engine.test_step(network(), batches, loss_fn, "cpu")
+    engine.test_step(network(), batches, loss_fn, "cpu", metric=nn.L1Loss())
+
+
+class Several(nn.Module):
+    """A network that hands out more than its logits."""
+
+    def __init__(self, pack):
+        super().__init__()
+        torch.manual_seed(4)
+        self.layer, self.pack = nn.Linear(4, 3), pack
+
+    def forward(self, X):
+        logits = self.layer(X)
+        return self.pack(logits, X)
+
+
+Pair = collections.namedtuple("Pair", "prediction features")
+PACKS = {
+    "tuple": lambda logits, X: (logits, X),
+    "list": lambda logits, X: [logits, X, X],
+    "namedtuple": Pair,
+    "dict": lambda logits, X: {"features": X, "logits": logits},
+    "torchvision's dict": lambda logits, X: {"out": logits, "aux": logits * 0},
+    "ordered": lambda logits, X: {"scores": logits, "features": X},
+    "object": lambda logits, X: types.SimpleNamespace(loss=None, logits=logits),
+}
+
+
+@pytest.mark.parametrize("update", [engine.update_weights, Updater()])
+@pytest.mark.parametrize("name", PACKS)
+def test_a_network_with_several_outputs_learns_by_its_logits(name, update):
+    loader, X, y = data()
+    model, plain = Several(PACKS[name]), Several(lambda logits, X: logits)
+    results = []
+    for each in (model, plain):
+        optimizer = torch.optim.SGD(each.parameters(), lr=0.1)
+        arguments = (each, loader, loader, optimizer, nn.CrossEntropyLoss(), 2, "cpu")
+        results.append(engine.train(*arguments, update=update))
+    assert results[0] == results[1]
+    for found, wanted in zip(
+        engine.predict(model, loader, "cpu"),
+        engine.predict(plain, loader, "cpu"),
+        strict=True,
+    ):
+        assert torch.equal(found, wanted)
+
+
+def test_googlenet_learns_with_its_auxiliary_heads():
+    model = torchvision.models.googlenet(num_classes=3, init_weights=False)
+    batches = [(torch.rand(2, 3, 64, 64), torch.tensor([0, 2]))]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    rows = engine.train(
+        *(model, batches, batches, optimizer, nn.CrossEntropyLoss(), 1, "cpu")
+    )
+    assert math.isfinite(rows["train_loss"][0])
+
+
+@pytest.mark.parametrize("pack", [None, "text", (), {}, ("text", 1), {"out": None}])
+def test_a_network_without_logits_is_refused(pack):
+    model = Several(lambda logits, X: pack)
+    optimizer = torch.optim.SGD(model.parameters())
+    with pytest.raises(
+        ValueError, match=r"the model gave .*not a tensor: .*return log"
+    ):
+        engine.train_step(model, data()[0], nn.CrossEntropyLoss(), optimizer, "cpu")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        network(),
+        nn.Sequential(nn.Linear(4, 3), nn.Flatten(), nn.BatchNorm1d(3)),
+        nn.Sequential(nn.Unflatten(1, (4, 1, 1)), nn.BatchNorm2d(4), nn.Flatten()),
+    ],
+)
+def test_a_batch_norm_and_a_batch_of_one_item(model):
+    loader, loss_fn = data(n=9)[0], nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    problem = (
+        r"a batch norm cannot learn from a batch of 1 item: choose .*drop_last=True"
+    )
+    with pytest.raises(ValueError, match=problem):
+        engine.train_step(model, loader, loss_fn, optimizer, "cpu")
+    engine.test_step(model, loader, loss_fn, "cpu")  # there it is allowed
+
+
+def replaced(model, optimizer):
+    model[4] = nn.Linear(8, 3)  # a new head, which the optimizer does not know
+
+
+def frozen_but(model, optimizer):
+    model.requires_grad_(False)
+    model[4] = nn.Linear(8, 3)
+
+
+def emptied(model, optimizer):
+    optimizer.param_groups[0]["params"] = [model[0].bias]
+    model[0].bias.requires_grad = False
+
+
+@pytest.mark.parametrize("change", [replaced, frozen_but, emptied])
+def test_an_optimizer_that_misses_what_should_learn(change):
+    model = network()
+    optimizer = torch.optim.AdamW(model.parameters())
+    change(model, optimizer)
+    problem = r"the optimizer holds \d of the model's \d trainable .*model.parameters"
+    with pytest.raises(ValueError, match=problem):
+        engine.train_step(model, data()[0], nn.CrossEntropyLoss(), optimizer, "cpu")
+
+
+def test_an_optimizer_of_another_model():
+    model, old = network(), network()
+    arguments = (data()[0], nn.CrossEntropyLoss(), torch.optim.SGD(old.parameters()))
+    with pytest.raises(ValueError, match=r"holds 0 of .* 6 of another model"):
+        engine.train_step(model, *arguments, "cpu")
+    with pytest.raises(ValueError, match="no parameter of the model is trainable"):
+        engine.train_step(old.requires_grad_(False), *arguments, "cpu")
+
+
+@pytest.mark.parametrize("chosen", ["part", "moved", "more"])
+def test_an_optimizer_that_fits(chosen):
+    model, extra = network(), nn.Parameter(torch.ones(1))
+    learning = list(model.parameters())[-2:] if chosen == "part" else model.parameters()
+    learning = [*learning, extra] if chosen == "more" else learning  # of the loss
+    optimizer = torch.optim.SGD(learning, lr=0.1)
+    model = model.double().float() if chosen == "moved" else model
+    before = copy.deepcopy(model[4].weight)
+    engine.train_step(model, data()[0], nn.CrossEntropyLoss(), optimizer, "cpu")
+    assert not torch.equal(model[4].weight, before)
+
+
+def test_class_counts_are_those_of_the_evaluation():
+    loader, X, y = data(n=50)
+    model, metric = network(), ClassCounts(4)  # the fourth class does not occur
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    arguments = (model, loader, loader, optimizer, nn.CrossEntropyLoss(), 2, "cpu")
+    for row in engine.train_epochs(*arguments, metric=metric):
+        model.eval()
+        right = model(X).argmax(dim=1) == y
+        model.train()
+        expected = torch.stack(
+            [y[right].bincount(minlength=4), y.bincount(minlength=4)]
+        )
+        assert torch.equal(metric.counts, expected)
+        shares = [(right[y == k]).float().mean().item() for k in range(3)]
+        assert metric.balanced() == pytest.approx(sum(shares) / 3)
+        assert row["test_acc"] == pytest.approx(right.float().mean().item())
+    assert metric.counts.add_(1).sum() == expected.sum() + 8  # a plain tensor
+
+
+def test_train_step_keeps_no_copy_of_the_weights():
+    model, (X, y) = nn.Linear(2, 2), points()
+    optimizer = torch.optim.Adam(model.parameters())
+    with mock.patch.object(nn.Module, "state_dict", side_effect=AssertionError):
+        engine.train_step(model, [(X, y)], nn.CrossEntropyLoss(), optimizer, "cpu")

