@@ -5,7 +5,6 @@ import collections
 import hashlib
 import itertools
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +20,13 @@ from going_modular.image_folder import BrokenPictures, ImageFolderDataset, pixel
 from going_modular.pictures import HIDDEN, MAX_PIXELS, count_endings, scan_folder
 
 SPLITS = {  # how folders are called -> what they are
-    **dict.fromkeys(["train", "training"], "train"),
-    **dict.fromkeys(["valid", "val", "validation"], "valid"),
-    **dict.fromkeys(["test", "testing"], "test"),
+    "train": "train",
+    "training": "train",
+    "valid": "valid",
+    "val": "valid",
+    "validation": "valid",
+    "test": "test",
+    "testing": "test",
 }
 
 
@@ -121,7 +124,7 @@ def open_folders(
     Args:
         data: a folder, or a zip.
         transforms: what ``create_transforms`` returned.
-        batch_size: as for ``create_dataloaders``, like all that is not described here.
+        batch_size: as for ``create_dataloaders``, like all that is short here.
         num_workers: processes that load.
         valid_share: how much of train to hold out; 0 is 0.2 where it has to be.
         max_pixels: see ``read_picture``.
@@ -158,9 +161,7 @@ def open_folders(
         train, valid, None, batch_size, num_workers, seed=seed, rank=rank, size=size
     )
     if len(train.classes) < 2:
-        raise ValueError(
-            f"{data} has one class, {train.classes[0]}: it takes two or more"
-        )
+        raise ValueError(f"{data} has one class, {train.classes[0]}: it takes two")
     errors = []
     for dataset in datasets:
         if dataset.skipped:
@@ -195,10 +196,10 @@ class Report:
     """What ``check_folder`` found; as a text it has a line for each finding.
 
     Attributes:
-        counts: split -> class -> number of pictures that can be read.
-        sizes: (width, height) of each.
-        findings: "broken", "skipped", "in several splits" and "several times in a
-            split" -> what is so, each with its path.
+        counts: split -> class -> number of pictures.
+        sizes: (width, height) of those that can be read.
+        findings: "broken", "skipped" (no pictures, or in no class), "in two splits" and
+            "twice in one" -> what is so, each with its path.
     """
 
     counts: dict[str, dict[str, int]]
@@ -206,14 +207,14 @@ class Report:
     findings: dict[str, list[str]]
 
     def __str__(self) -> str:
-        lines = ["".join(f"{name:>10}" for name in self.counts) + "  class"]
-        for name in sorted(set().union(*self.counts.values())):
-            numbers = (counts.get(name, 0) for counts in self.counts.values())
-            lines.append("".join(f"{number:10,}" for number in numbers) + f"  {name}")
-        by_area = sorted(self.sizes, key=math.prod) or [(0, 0)]
-        chosen = (by_area[0], by_area[len(by_area) // 2], by_area[-1])
-        shown = (f"{width} × {height}" for width, height in chosen)
-        lines.append("smallest, median, largest: " + ", ".join(shown))
+        lines = []
+        for split, counts in self.counts.items():
+            shown = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+            lines.append(f"{split}: {sum(counts.values()):,} pictures: {shown}")
+        sizes = sorted(self.sizes, key=math.prod) or [(0, 0)]
+        chosen = (sizes[0], sizes[len(sizes) // 2], sizes[-1])
+        shown = ", ".join(f"{width} × {height}" for width, height in chosen)
+        lines.append(f"smallest, median and largest: {shown} pixels")
         for title, items in self.findings.items():
             lines += [f"{title}: {len(items)}", *(f"    {item}" for item in items)]
         return "\n".join(lines)
@@ -229,33 +230,25 @@ def check_folder(data: str | Path, max_pixels: int = MAX_PIXELS) -> Report:
     Raises:
         OSError, ValueError: as ``find_splits``.
     """
-    broken, skipped, across, within = [], [], [], []
+    found = {"broken": [], "skipped": [], "in two splits": [], "twice in one": []}
     places = collections.defaultdict(list)  # of each picture
     counts = {}
     for split, folder in find_splits(data).items():
         classes, pictures, others = scan_folder(folder)
         counts[split] = dict.fromkeys(classes, 0)
-        skipped += others
+        found["skipped"] += others
         for path in tqdm(pictures, split, leave=False, disable=None):
-            name = os.path.relpath(path, folder).split(os.sep)[0]
             try:
-                counts[split][name] += 1
+                counts[split][Path(path).parts[len(folder.parts)]] += 1
                 places[pixel_hash(path, max_pixels)].append((split, path))
             except KeyError:
-                skipped.append(path)  # it is in no class
+                found["skipped"].append(path)  # it is in no class
             except (OSError, ValueError) as error:
-                broken.append(str(error))
+                found["broken"].append(str(error))
     for twins in places.values():
-        several = across if len({split for split, _ in twins}) > 1 else within
+        is_leak = len({split for split, _ in twins}) > 1
         if len(twins) > 1:
-            several.append(" = ".join(path for _, path in twins))
-    return Report(
-        counts,
-        [size for (size, _), twins in places.items() for _ in twins],
-        {
-            "broken": broken,
-            "skipped": skipped,
-            "in several splits": across,
-            "several times in a split": within,
-        },
-    )
+            text = " = ".join(path for _, path in twins)
+            found["in two splits" if is_leak else "twice in one"].append(text)
+    sizes = [size for (size, _), twins in places.items() for _ in twins]
+    return Report(counts, sizes, found)

@@ -4,7 +4,6 @@
 import collections
 import functools
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -126,7 +125,7 @@ class ImageFolderDataset(Dataset):
             )
         paths: dict[str, list[str]] = {name: [] for name in found}
         for path in pictures:
-            name = os.path.relpath(path, folder).split(os.sep)[0]
+            name = Path(path).parts[len(folder.parts)]
             paths.get(name, self.skipped).append(path)
         self.samples = [
             (path, self.class_to_idx[name])
@@ -152,36 +151,32 @@ class ImageFolderDataset(Dataset):
             BrokenPictures: if there are some, which are all listed.
         """
         paths: Any = [path for path, _ in self.samples]
-        items = DataLoader(
-            paths,
-            batch_size=None,
-            num_workers=num_workers,
-            collate_fn=functools.partial(  # pyright: ignore[reportArgumentType]
-                try_prepare, prepare, self.max_pixels
-            ),
-            generator=torch.Generator(),  # not torch's own
-        )
-        kept: Any = []
+        work: Any = functools.partial(try_prepare, prepare, self.max_pixels)
+        items: Any = map(work, paths)
+        if num_workers:
+            own = torch.Generator()  # a number is drawn from it, not from torch's own
+            items = DataLoader(
+                paths, None, num_workers=num_workers, collate_fn=work, generator=own
+            )
+        kept: Any = [None] * len(paths)
         errors = []
-        bar = tqdm(items, "reading pictures", leave=False, disable=None)
+        bar = tqdm(items, "pictures", len(paths), leave=False, disable=None)
         for index, item in enumerate(bar):
             if isinstance(item, Exception):
                 errors.append(str(item))
+                continue
             if errors:
                 continue  # all that is left to do is to find the others
             if index == 0 and getattr(item, "nbytes", 0) * len(paths) > KEPT_BYTES:
                 steps = [prepare, self.transform] if self.transform else [prepare]
                 self.transform = v2.Compose(steps)
                 return
-            is_tensor = isinstance(item, torch.Tensor)
-            if index == 0 and is_tensor:
-                kept = item.new_empty((len(paths), *item.shape))  # (N, C, H, W)
-            if len(kept) > index and not (is_tensor and item.shape == kept.shape[1:]):
-                kept = [*kept[:index]]  # of several shapes, or not only tensors
-            if isinstance(kept, list):
-                kept.append(item)
-            else:
-                kept[index] = item
+            shape = item.shape if isinstance(item, torch.Tensor) else None
+            if index == 0 and shape:
+                kept = item.new_empty((len(paths), *shape))  # (N, C, H, W)
+            elif isinstance(kept, torch.Tensor) and shape != kept.shape[1:]:
+                kept = [*kept]  # of several shapes, or not only tensors
+            kept[index] = item
         if errors:
             raise BrokenPictures(errors)
         self.kept = kept

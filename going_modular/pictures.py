@@ -28,7 +28,7 @@ def as_rgb(picture: Image.Image) -> Image.Image:
     if picture.info.keys() & ROTATION_KEYS:
         with contextlib.suppress(Exception):  # unreadable notes must not cost a picture
             picture = ImageOps.exif_transpose(picture)
-    if picture.mode[0] in "IF":
+    if picture.mode[0] in "IF" or tags.get(339, [1])[0] == 2:  # 2: signed
         picture = as_gray(picture, tags)  # Pillow's convert clips at 255
     if picture.mode[-1] == "a":  # colors already multiplied by the opacity
         picture = picture.convert(picture.mode.upper())
@@ -46,22 +46,22 @@ class RefusedPicture(ValueError):
 def as_gray(picture: Image.Image, tags: Mapping[int, Any]) -> Image.Image:
     """Return a picture with one channel of 16 or 32 bits as one with 8.
 
-    White is the highest number of 16 bits, or of a TIFF's 12. With 32 bits it is the
+    White is the highest number that the bits of the file allow. Of 32 bits it is the
     first of 1 (floats only), 255 and 65,535 that is high enough; of fractions, 1.
-
-    Args:
-        picture: decoded.
-        tags: of its TIFF file, if it had one.
 
     Raises:
         RefusedPicture: if numbers are negative, above white, or not a number.
     """
     values = np.asarray(picture)
+    signed = tags.get(339, [1])[0] == 2
+    if picture.mode == "L":  # of signed bytes, which Pillow takes for others
+        values = values.view(np.int8)
     low, high = values.min(), values.max()
+    bits = tags.get(258, [16 if picture.mode.startswith("I;") else 32])[0] - signed
     whites = [1, 255, 65_535] if picture.mode == "F" else [255, 65_535]
-    if picture.mode.startswith("I;"):
-        whites = [2 ** tags.get(258, [16])[0] - 1]
-    elif np.any(values % 1):
+    if bits <= 16:
+        whites = [2**bits - 1]
+    elif np.any(values != np.floor(values)):
         whites = [1]
     white = next((each for each in whites if low >= 0 and high <= each), None)
     if not white:
@@ -108,22 +108,14 @@ SIGNATURES = {  # how a file begins -> what it is
     rb"\s*(?i:<!doctype html|<html|<head|<body)": "a web page",
     rb"\s*<(\?xml|svg|!--|!DOCTYPE svg)": "an SVG drawing, or a page of text",
     rb"version https://git-lfs": "a pointer of Git LFS (git lfs pull fetches it)",
-    rb"8BPS": "a Photoshop file",
-    rb"PK\x03\x04|\x1f\x8b|Rar!|7z\xbc\xaf": "an archive",
     rb"II\*\0|MM\0\*": "a TIFF of a kind that is not known",
-    rb"\xff\xd8|\x89PNG|GIF8|BM|RIFF.{4}WEBP": "a damaged picture",
+    rb"\xff\xd8|\x89PNG|GIF8|RIFF.{4}WEBP": "a damaged picture",
     rb"": "not a picture",
 }
 
 
 def problem_with(start: bytes, error: Exception, max_pixels: int) -> str:
-    """Say why a picture could not be read, and what to do.
-
-    Args:
-        start: the first bytes of its file.
-        error: what was raised.
-        max_pixels: the limit.
-    """
+    """Say why a picture that starts with these bytes could not be read; what to do."""
     if isinstance(error, RefusedPicture):
         return str(error)
     if isinstance(error, Image.DecompressionBombError):  # above Pillow's higher limit
@@ -183,6 +175,11 @@ def read_picture(
             raise RefusedPicture(
                 f"has {picture.width:,} × {picture.height:,} pixels, the limit is "
                 f"{max_pixels:,}: make it smaller first"
+            )
+        if getattr(picture, "tag_v2", {}).get(254, 0) & 1:
+            raise RefusedPicture(
+                "is a camera's raw photograph, of which only a small preview is read: "
+                "save it as JPEG"
             )
         if picture.format in ("JPEG", "MPO") and picture.fp:  # fp: not decoded yet
             picture.fp.seek(0)
