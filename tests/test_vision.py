@@ -3,6 +3,7 @@
 import gzip
 import shutil
 import socket
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
@@ -10,18 +11,22 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, random_split
+from torchvision import transforms
 from torchvision.datasets import FashionMNIST
 from torchvision.transforms import ToTensor
 
+import helper_functions
 from going_modular.datasets import (
     FashionMNISTTensors,
     as_is,
     create_fashion_mnist_dataloaders,
 )
 from going_modular.engine import predict
+from going_modular.going_modular import data_setup, engine, model_builder, utils
 from going_modular.model_builder import CNNModel, TinyVGG
 from going_modular.plots import plot_images
 from illustrations.results import plot_feature_maps
+from tests.folders import write_pictures
 
 ARCHIVES = [name for name, _ in FashionMNIST.resources]
 
@@ -309,3 +314,117 @@ def test_plots_with_bad_input():
         plot_feature_maps(torch.zeros(2, 3, 3), labels=["a"])
     with pytest.raises(ValueError, match="2 images but 3 labels"):
         plot_images(torch.zeros(2, 1, 3, 3), ["a", "b", "c"])
+
+
+# ---- The calls of scripts written for learnpytorch.io
+
+
+@pytest.fixture
+def photographs(tmp_path, monkeypatch):
+    """A working folder with data/shapes, in train and test."""
+    monkeypatch.chdir(tmp_path)
+    write_pictures(tmp_path / "data/shapes", ("dark", "light"), {"train": 6, "test": 3})
+    return tmp_path / "data" / "shapes"
+
+
+def load_shapes(photographs):
+    steps = [transforms.Resize((64, 64)), transforms.ToTensor()]
+    return data_setup.create_dataloaders(
+        train_dir=photographs / "train",
+        test_dir=str(photographs / "test"),
+        transform=transforms.Compose(steps),
+        batch_size=4,
+    )
+
+
+def test_the_other_courses_calls_train_save_draw_and_predict(photographs):
+    train_dataloader, test_dataloader, class_names = load_shapes(photographs)
+    assert class_names == ["dark", "light"] and len(test_dataloader) == 2
+    helper_functions.set_seeds()
+    model = model_builder.TinyVGG(
+        input_shape=3, hidden_units=4, output_shape=len(class_names)
+    ).to("cpu")
+    results = engine.train(
+        model=model,
+        train_dataloader=train_dataloader,
+        test_dataloader=test_dataloader,
+        loss_fn=nn.CrossEntropyLoss(label_smoothing=0.1),
+        optimizer=torch.optim.Adam(params=model.parameters(), lr=0.001),
+        epochs=2,
+        device="cpu",
+    )
+    assert set(results) == {"train_loss", "train_acc", "test_loss", "test_acc"}
+    assert all(len(values) == 2 for values in results.values())
+    helper_functions.plot_loss_curves(results)
+    utils.save_model(model=model, target_dir="models", model_name="shapes.pth")
+    again = model_builder.TinyVGG(3, 4, 2)
+    again.load_state_dict(torch.load(f="models/shapes.pth"))
+    for image_path in photographs.glob("test/light/*.png"):
+        helper_functions.pred_and_plot_image(
+            model=again,
+            image_path=image_path,
+            class_names=class_names,
+            image_size=(64, 64),
+            device=torch.device("cpu"),
+        )
+    assert len(plt.get_fignums()) == 1 + 3
+
+
+def test_the_other_courses_steps_in_a_loop_of_ones_own(photographs):
+    train_dataloader, test_dataloader, _ = load_shapes(photographs)
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 2))
+    optimizer = torch.optim.SGD(params=model.parameters(), lr=0.5)
+    loss_fn, losses = nn.CrossEntropyLoss(), []
+    for _ in range(12):
+        train_loss, train_acc = engine.train_step(
+            model=model,
+            dataloader=train_dataloader,
+            loss_fn=loss_fn,
+            optimizer=optimizer,
+            device="cpu",
+        )
+        test_loss, test_acc = engine.test_step(
+            model=model, dataloader=test_dataloader, loss_fn=loss_fn, device="cpu"
+        )
+        losses.append((train_loss, test_loss))
+    assert losses[-1][0] < losses[0][0] and 0 <= train_acc <= 1
+    model.eval()
+    images, labels = next(iter(test_dataloader))
+    found = helper_functions.accuracy_fn(
+        y_true=labels, y_pred=model(images).argmax(dim=1)
+    )
+    assert found == 100 * (model(images).argmax(dim=1) == labels).float().mean()
+    assert 0 <= test_acc <= 1
+
+
+def test_the_other_courses_helpers(photographs, monkeypatch, capsys):
+    asked = []
+
+    def fetch(url, **limits):
+        asked.append(url)
+        return Path("shapes.zip").read_bytes()
+
+    shutil.make_archive("shapes", "zip", photographs)
+    monkeypatch.setattr(helper_functions, "fetch", fetch)
+    for _ in range(2):  # the second finds it unpacked
+        folder = helper_functions.download_data(
+            source="https://example.org/raw/shapes_20.zip", destination="shapes_20"
+        )
+    assert folder == Path("data/shapes_20") and len(asked) == 1
+    assert not Path("data/shapes_20.zip").exists()
+    assert len(list(folder.glob("train/*/*.png"))) == 12
+    helper_functions.walk_through_dir(folder)
+    assert helper_functions.print_train_time(start=1.0, end=3.5, device="cpu") == 2.5
+    printed = capsys.readouterr().out
+    assert "0 folders, 6 files" in printed and "on cpu: 2.500 seconds" in printed
+    helper_functions.plot_decision_boundary(
+        model=nn.Linear(2, 3), X=torch.rand(9, 2), y=torch.arange(9) % 3
+    )
+    line = torch.arange(4.0)[:, None]
+    helper_functions.plot_predictions(
+        train_data=line,
+        train_labels=line,
+        test_data=line,
+        test_labels=line,
+        predictions=2 * line,
+    )
