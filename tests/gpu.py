@@ -12,12 +12,13 @@ notebooks    every notebook from its first cell to its last, side by side, each 
              plain Python process; lists every cell that fails.
 tests        the tests that touch a device.
 determinism  two trainings of the command give the same bits, and so does one that was
-             stopped and resumed; what that costs.
-precision, small, speedrun, loaders
-             the tables of tests/benchmarks/README.md, by its scripts.
+             stopped and resumed.
+cost         what that costs a training step.
+accuracy     an epoch of lesson 08's ViT on Fashion-MNIST, in each precision.
+tables       those of tests/benchmarks/README.md for a GPU, by its scripts.
 
-Prints Markdown and writes what was measured to tests/benchmarks/gpu.json, which
-lesson 10 draws. The exit status is 1 if anything failed.
+Prints Markdown, each line as soon as it is known, and writes what was measured to
+tests/benchmarks/gpu.json. The exit status is 1 if anything failed.
 """
 
 import argparse
@@ -26,6 +27,7 @@ import builtins
 import concurrent.futures
 import contextlib
 import datetime
+import functools
 import importlib.util
 import itertools
 import json
@@ -92,10 +94,12 @@ class PlainNotebook:
         sys.modules["__main__"] = self.main  # where pickles look for a cell's classes
 
     def run(self) -> None:
+        start = time.perf_counter()
         for index, cell in enumerate(self.cells):
             if cell["cell_type"] == "code":
                 must_raise = "raises-exception" in cell["metadata"].get("tags", [])
-                print(f"--- cell {index}", flush=True)
+                seconds = time.perf_counter() - start
+                print(f"--- cell {index} at {seconds:.1f} s", flush=True)
                 self.run_cell(index, "".join(cell["source"]), must_raise)
 
     def run_cell(self, index: int, source: str, must_raise: bool) -> None:
@@ -111,19 +115,20 @@ class PlainNotebook:
                 is_import = isinstance(statement, ast.Import | ast.ImportFrom)
                 if must_raise and package is None:
                     return
-                self.note(index, error, package)
+                reason = self.note(index, error, package)
                 for lost in bound_names(statement):
-                    self.lost.setdefault(lost, package or f"cell {index}")
+                    self.lost.setdefault(lost, reason)
                 if not is_import:
                     for later in ast.parse(source).body:
                         if later.lineno > statement.lineno:
                             for lost in bound_names(later):
-                                self.lost.setdefault(lost, package or f"cell {index}")
+                                self.lost.setdefault(lost, reason)
                     return
         if must_raise:
             self.report(index, "failed", "it was to raise an exception, and did not")
 
-    def note(self, index: int, error: BaseException, package: str | None) -> None:
+    def note(self, index: int, error: BaseException, package: str | None) -> str:
+        """Report an error; return what it comes from: a package, or "cell N"."""
         reason = package or (
             self.lost.get(error.name) if isinstance(error, NameError) else None
         )
@@ -139,6 +144,7 @@ class PlainNotebook:
             said = str(error).strip() or linecache.getline(line.filename, line.lineno)
             text = f"{type(error).__name__}: {' '.join(said.split())[:300]}"
             self.report(index, "failed", f"line {line.lineno}: {text}")
+        return reason or f"cell {index}"
 
 
 def run_plainly(path: Path, results: Path) -> None:
@@ -159,8 +165,8 @@ def run_plainly(path: Path, results: Path) -> None:
         report(None, "end", "")
 
 
-def run_notebook(path: Path, folder: Path, threads: int, seconds: float) -> dict:
-    """Execute a notebook in a process of its own.
+def run_notebook(path: Path, folder: Path, threads: int, deadline: float) -> dict:
+    """Execute a notebook in a process of its own, until ``deadline`` at most.
 
     Returns:
         {"notebook", "seconds", "failed", "left out"}: the last two of (cell, message).
@@ -177,11 +183,11 @@ def run_notebook(path: Path, folder: Path, threads: int, seconds: float) -> dict
             stdin=subprocess.DEVNULL,
         )
         try:
-            ended = f"it ended with status {process.wait(seconds)}"
+            ended = f"it ended with status {process.wait(max(0, deadline - start))}"
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            ended = f"it took more than {seconds:.0f} s"
+            ended = "stopped here, as time was up"
     text = results.read_text(encoding="utf-8") if results.exists() else ""
     rows = [json.loads(line) for line in text.splitlines()]
     if not rows or rows[-1][1] != "end":
@@ -223,26 +229,25 @@ def run_notebooks(options) -> bool:
         unpack(f"{photographs}.zip", photographs)
     paths = {path.stem[:2]: path for path in ROOT.glob("[0-9][0-9]_*.ipynb")}
     chosen = [n for n in LONGEST_FIRST if n in paths and n in (options.lessons or n)]
-    workers = max(1, min(len(chosen), len(cores()) // 2))
-    threads, folder = max(1, len(cores()) // workers), options.logs
+    workers = max(1, min(len(chosen), len(cores()) - 4))
+    threads, deadline = max(1, len(cores()) // workers), time.perf_counter()
+    deadline += options.seconds
+    print(f"## Notebooks, {workers} side by side\n", flush=True)
+    right = True
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         jobs = [
-            pool.submit(run_notebook, paths[n], folder, threads, options.seconds)
+            pool.submit(run_notebook, paths[n], options.logs, threads, deadline)
             for n in chosen
         ]
-        rows = [job.result() for job in jobs]
-    print(f"## Notebooks, {workers} side by side\n")
-    print("| notebook | seconds | failed | left out |\n|---|---|---|---|")
-    rows.sort(key=lambda row: row["notebook"])
-    for row in rows:
-        counts = f"{len(row['failed'])} | {len(row['left out'])}"
-        print(f"| {row['notebook']} | {row['seconds']:.0f} | {counts} |")
-    print()
-    for row in rows:
-        for kind in ("failed", "left out"):
-            for cell, text in row[kind]:
-                print(f"- {row['notebook']}, cell {cell}, {kind}: {text}")
-    return not any(row["failed"] for row in rows)
+        for job in concurrent.futures.as_completed(jobs):
+            row = job.result()
+            right &= not row["failed"]
+            counts = f"{len(row['failed'])} failed, {len(row['left out'])} left out"
+            print(f"- {row['notebook']}: {row['seconds']:.0f} s, {counts}", flush=True)
+            for kind in ("failed", "left out"):
+                for cell, text in row[kind]:
+                    print(f"    - cell {cell} {kind}: {text}", flush=True)
+    return right
 
 
 # Tests
@@ -250,11 +255,12 @@ def run_notebooks(options) -> bool:
 
 def run_tests(options) -> bool:
     """Run the tests that touch a device."""
-    print("\n## Tests\n")
+    print("\n## Tests\n", flush=True)
     if importlib.util.find_spec("pytest") is None:
         print("left out: pytest is missing")
         return True
     files = ["engine", "performance", "train", "utils", "vision", "vit", "transfer"]
+    files = ["utils"] if options.cpu else files
     command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts="]
     command += [f"tests/test_{name}.py" for name in files]
     for name, flag in (("nbval", "no:nbval"), ("xdist", "no:xdist")):
@@ -292,7 +298,8 @@ def train_three_times(settings: str, folder: Path) -> str:
     """
     import torch
 
-    outs = [folder / f"{settings.replace(' ', '')}{k}" for k in range(3)]
+    name = settings.replace(" ", "").replace("/", "")
+    outs = [folder / f"{name}{k}" for k in range(3)]
     command = [sys.executable, "-m", "going_modular", "train", "--out"]
     with contextlib.ExitStack() as stack:
         jobs = [
@@ -330,25 +337,191 @@ def train_three_times(settings: str, folder: Path) -> str:
     return ", ".join(found + ([f"warned: {said[0][-300:]}"] if said[0].strip() else []))
 
 
+def draw_pictures(folder: Path) -> Path:
+    """Write 48 pictures of noise, in two classes, for train and valid each."""
+    import torch
+    from torchvision.transforms.functional import to_pil_image
+
+    for split, name in itertools.product(("train", "valid"), "ab"):
+        (folder / split / name).mkdir(parents=True)
+        for k in range(24):
+            picture = to_pil_image(torch.rand(3, 16, 16) * (1 if name == "a" else 0.7))
+            picture.save(folder / split / name / f"{k}.png")
+    return folder
+
+
 def run_determinism(options) -> bool:
     """Compare trainings by the command, bit by bit."""
-    print("\n## Determinism\n")
-    cases = ["tinyvgg --epochs 2 --image-size 32"]
-    if not options.cpu:
-        models = ("tinyvgg", "cnn", "vit")
-        cases = [f"{name} --precision {p}" for name in models for p in ("fp32", "bf16")]
-        cases.append("tinyvgg --precision fp16 --accumulate 3")
-    cases = [f"--model {case}" for case in cases]
+    print("\n## Determinism\n", flush=True)
+    cases = ["cnn --precision bf16", "vit --precision bf16_weights --accumulate 2"]
+    cases = [f"--model {case} --epochs 2" for case in cases]
     right = True
     with (
         tempfile.TemporaryDirectory() as folder,
         concurrent.futures.ThreadPoolExecutor(max(1, len(cores()) // 2)) as pool,
     ):
-        found = pool.map(train_three_times, cases, itertools.repeat(Path(folder)))
-        for case, differences in zip(cases, found, strict=True):
+        if options.cpu:
+            data = draw_pictures(Path(folder) / "noise")
+            cases = [f"--model tinyvgg --image-size 16 --epochs 5 --data {data}"]
+        jobs = {
+            pool.submit(train_three_times, case, Path(folder)): case for case in cases
+        }
+        for job in concurrent.futures.as_completed(jobs):
+            case, differences = jobs[job], job.result()
             text = differences or "equal in every bit, twice whole and once resumed"
             print(f"- `{case}`: {text}", flush=True)
             right &= not differences or differences.startswith("warned")
+    return right
+
+
+# What is measured
+
+
+def measure_cost(options) -> bool:
+    """Measure how much longer a training step takes if it gives equal bits."""
+    import torch
+
+    from going_modular import measure, model_builder, updates, utils, vit
+
+    device = utils.get_device()
+    utils.set_seeds(0)
+    small = vit.ViTConfig(**vit.VIT_SIZES["Ti"], image_size=64, num_classes=10)
+    models = {
+        "TinyVGG, 64 pixels": model_builder.TinyVGG(3, 10, 10),
+        "CNNModel, 28 pixels": model_builder.CNNModel(),
+        "ViT Ti/16, 64 pixels": vit.ViT(small),
+    }
+    print("\n## Determinism's cost\n")
+    count = 4 if options.cpu else 64
+    print(f"| a training step, {count} pictures | deterministic / free | noise |")
+    print("|---|---|---|", flush=True)
+    options.found["cost"] = {}
+    for name, model in models.items():
+        channels, side = (1, 28) if "28" in name else (3, 64)
+        X = torch.rand(count, channels, side, side, device=device)
+        optimizer = torch.optim.AdamW(model.to(device).parameters(), lr=1e-4)
+        update = updates.Updater("fp32" if options.cpu else "bf16", device=device)
+        batch = (model, X, torch.arange(count) % 10, torch.nn.functional.cross_entropy)
+
+        def step(on, update=update, batch=batch, optimizer=optimizer):
+            torch.use_deterministic_algorithms(on)
+            update(*batch, optimizer, device)
+
+        kinds = {"free": False, "again": False, "deterministic": True}
+        timings = measure.benchmark(
+            {kind: functools.partial(step, on) for kind, on in kinds.items()},
+            repeats=3 if options.cpu else 50,
+            device=device,
+        )
+        row = [
+            "{:.3f} ({:.3f} to {:.3f})".format(
+                *measure.speedup(timings[kind], timings["free"])
+            )
+            for kind in ("deterministic", "again")
+        ]
+        print(f"| {name} | {' | '.join(row)} |", flush=True)
+        options.found["cost"][name] = row
+    torch.use_deterministic_algorithms(False)
+    return True
+
+
+def measure_accuracy(options) -> bool:
+    """Train lesson 08's ViT for an epoch in each precision, with three seeds.
+
+    Returns:
+        Whether bfloat16 weights cost no more than autocast's seeds differ.
+    """
+    import torch
+
+    from going_modular import datasets, engine, schedules, updates, utils, vit
+
+    device = utils.get_device()
+    data = {}
+    for is_train in (True, False):
+        found = datasets.FashionMNISTTensors("data", train=is_train)
+        count = 640 if options.cpu else len(found.labels)
+        images = found.images[:count].to(device) / 255
+        data[is_train] = images, found.labels[:count]
+    images, labels = data[True]
+    held_out = list(zip(*(part.split(1000) for part in data[False]), strict=True))
+    sizes = {"embed_dim": 64, "depth": 3, "num_heads": 4, "mlp_dim": 128}
+    sizes |= {"image_size": 28, "patch_size": 7, "in_channels": 1, "num_classes": 10}
+    loss_fn, accuracies = torch.nn.CrossEntropyLoss(), {}
+    print("\n## Accuracy after an epoch, lesson 08's ViT\n", flush=True)
+    seeds = range(1 if options.cpu else 3)
+    print(f"| precision | {' | '.join(f'seed {seed}' for seed in seeds)} |")
+    print("|---" * (len(seeds) + 1) + "|", flush=True)
+    for precision in ("fp32", "bf16", "bf16_weights"):
+        accuracies[precision] = []
+        for seed in seeds:
+            utils.set_seeds(seed)
+            model = vit.ViT(vit.ViTConfig(**sizes)).to(device)
+            groups = schedules.decay_groups(model, 0.05)
+            optimizer = torch.optim.AdamW(groups, lr=3e-3, fused=True)
+            order = torch.randperm(len(labels))
+            batches = [(images[k.to(device)], labels[k]) for k in order.split(64)]
+            steps = len(batches)
+            scheduler = schedules.warmup_cosine(optimizer, steps, steps // 10)
+            (row,) = engine.train_epochs(
+                model,
+                batches,
+                held_out,
+                optimizer,
+                loss_fn,
+                1,
+                device,
+                scheduler=scheduler,
+                per_batch=True,
+                max_norm=1.0,
+                update=updates.Updater(precision, device=device),
+            )
+            accuracies[precision].append(row["test_acc"])
+        cells = " | ".join(f"{accuracy:.4f}" for accuracy in accuracies[precision])
+        print(f"| {precision} | {cells} |", flush=True)
+    options.found["accuracy"] = accuracies
+    means = {name: sum(each) / len(each) for name, each in accuracies.items()}
+    spread = max(0.01, max(accuracies["bf16"]) - min(accuracies["bf16"]))
+    return options.cpu or means["bf16_weights"] >= means["bf16"] - spread
+
+
+def read_table(text: str) -> list[dict[str, str]]:
+    """Return the rows of the tables in a Markdown text: {heading: cell}."""
+    rows, headings = [], None
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if not line.startswith("|"):
+            headings = None
+        elif headings is None:
+            headings = cells
+        elif not line.startswith("|---"):
+            rows.append(dict(zip(headings, cells, strict=True)))
+    return rows
+
+
+TABLES = {  # script: its options, and the seconds that it may take
+    "precision.py": ("--rounds 10", 240),
+    "small.py": ("--pictures 12800 --epochs 2 --seconds 4", 90),
+    "speedrun.py": ("", 60),
+}
+
+
+def make_tables(options) -> bool:
+    """Run the benchmarks that are for a GPU."""
+    right = True
+    for script, (arguments, seconds) in TABLES.items():
+        if options.cpu and script != "speedrun.py":
+            continue
+        print(f"\n## {script}\n", flush=True)
+        if script == "precision.py" and importlib.util.find_spec("timm") is None:
+            print("left out: timm is missing")
+            continue
+        path = ROOT / "tests" / "benchmarks" / script
+        more = ["--tiny"] if options.cpu else arguments.split()
+        done = run_limited([sys.executable, str(path), *more], seconds)
+        lines = [line for line in done.stdout.splitlines() if "Warn" not in line]
+        print("\n".join(lines[-60:]), flush=True)
+        options.found[script.removesuffix(".py")] = read_table(done.stdout)
+        right &= done.returncode == 0
     return right
 
 
@@ -356,6 +529,9 @@ PARTS = {
     "notebooks": run_notebooks,
     "tests": run_tests,
     "determinism": run_determinism,
+    "cost": measure_cost,
+    "accuracy": measure_accuracy,
+    "tables": make_tables,
 }
 
 
@@ -381,9 +557,10 @@ def main(arguments=None) -> int:
     parser.add_argument("--only", help="parts, separated by commas")
     parser.add_argument("--lessons", help="numbers of notebooks, separated by commas")
     parser.add_argument(
-        "--seconds", type=float, default=240, help="that a notebook may take"
+        "--seconds", type=float, default=240, help="that the notebooks may take"
     )
     parser.add_argument("--cpu", action="store_true", help="tiny, in a minute")
+    parser.add_argument("--json", type=Path, help="where to write what was measured")
     parser.add_argument("--logs", type=Path, help="folder for the notebooks' outputs")
     parser.add_argument("--notebook", nargs=2, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -392,7 +569,11 @@ def main(arguments=None) -> int:
         return 0
     if options.cpu:
         os.environ["GOING_MODULAR_DEVICE"] = "cpu"
-    print(f"# The course on this machine\n\n{describe_machine()}\n", flush=True)
+        options.lessons = options.lessons or "00"
+    elif options.json is None:
+        options.json = ROOT / "tests" / "benchmarks" / "gpu.json"
+    options.found = {"machine": describe_machine()}
+    print(f"# The course on this machine\n\n{options.found['machine']}\n", flush=True)
     names = options.only.split(",") if options.only else list(PARTS)
     with contextlib.ExitStack() as stack:
         if options.logs is None:
@@ -404,6 +585,9 @@ def main(arguments=None) -> int:
             if not PARTS[name](options):
                 failed.append(name)
             print(f"\n({name}: {time.perf_counter() - start:.0f} s)", flush=True)
+    if options.json and len(options.found) > 1:
+        text = json.dumps(options.found, indent=1, ensure_ascii=False)
+        options.json.write_text(text + "\n", encoding="utf-8")
     print(f"\nfailed: {', '.join(failed) or 'nothing'}")
     return 1 if failed else 0
 

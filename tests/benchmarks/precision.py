@@ -2,21 +2,24 @@
 
     python tests/benchmarks/precision.py [--model B] [--image-size 224]
                                          [--batch-size 64] [--rounds 20]
+                                         [--rows "bfloat16 weights,8 times"]
     python tests/benchmarks/precision.py --tiny         # seconds, on any CPU
 
 Prints a table in Markdown. Each row adds a change to the row above: float32, TF32,
-bfloat16 autocast, torch.compile, the fused AdamW, four times the batch. Within a row
-our training steps and timm's, of the same size, take turns in random order, both
-through ``updates.Updater``. "% of bf16": the counted work, three times the forward
-pass's, as a share of what the device reaches in plain bfloat16 matrix products,
-measured at the start. "ours / timm": how many times faster ours is, median and
-quartiles over rounds; "noise": the same for ours against itself. A CPU leaves out TF32,
-which it lacks, and compiling.
+bfloat16 autocast, torch.compile, the fused AdamW, four times the batch, bfloat16
+weights beside float32 masters, eight times the batch, and for ours an attention of its
+own, ``short_attention.py``. Within a row our training steps and timm's, of the same
+size, take turns in random order, both through ``updates.Updater``. "% of bf16": the
+counted work, three times the forward pass's, as a share of what the device reaches in
+plain bfloat16 matrix products, measured at the start. "ours / timm": how many times
+faster ours is, median and quartiles over rounds; "noise": the same for ours against
+itself. A CPU leaves out TF32, which it lacks, compiling, and the attention.
 """
 
 import argparse
 import contextlib
 import datetime
+import functools
 import sys
 from pathlib import Path
 
@@ -36,14 +39,18 @@ CHANGES = {  # what a row changes in the setting of the row above
         "compiled": False,
         "fused": False,
         "batches": 1,
+        "short": False,
     },
     "TF32": {"tf32": True},
     "bfloat16 autocast": {"precision": "bf16"},
     "+ compile": {"compiled": True},
     "+ fused AdamW": {"fused": True},
     "+ 4 times the batch": {"batches": 4},
+    "+ bfloat16 weights": {"precision": "bf16_weights"},
+    "+ 8 times the batch": {"batches": 8},
+    "+ an attention for short rows": {"short": True},
 }
-GPU_ONLY = ("TF32", "+ compile")
+GPU_ONLY = ("TF32", "+ compile", "+ an attention for short rows")
 
 
 @contextlib.contextmanager
@@ -104,6 +111,11 @@ def time_steps(size, image_size, batch_size, setting, rounds, device):
         name: 3 * measure.count_flops(model, images[:1])
         for name, model in models.items()
     }
+    if setting["short"]:
+        from tests.benchmarks.short_attention import attend
+
+        for block in models["ours"].blocks:
+            block.attention.forward = functools.partial(attend, block.attention)
     steps = {
         name: make_step(model, images, labels, setting)
         for name, model in models.items()
@@ -139,10 +151,13 @@ def main(arguments=None):
         "--batch-size",
         type=int,
         default=64,
-        help="pictures; four times as many in the last row",
+        help="pictures; four and eight times as many in later rows",
     )
     parser.add_argument(
         "--rounds", type=int, default=20, help="training steps of each in a row"
+    )
+    parser.add_argument(
+        "--rows", default="", help="parts of rows' names, by commas; by default all"
     )
     parser.add_argument(
         "--tiny", action="store_true", help="Ti at 32 pixels, batches of 8, 3 rounds"
@@ -184,6 +199,8 @@ def main(arguments=None):
         if name in GPU_ONLY and not on_gpu:
             continue
         setting |= change
+        if not any(part in name for part in options.rows.split(",")):
+            continue
         batch_size = options.batch_size * setting["batches"]
         timings, work = time_steps(
             options.model,
