@@ -26,7 +26,6 @@ SPLITS = {  # how folders are called -> what they are
     "val": "valid",
     "validation": "valid",
     "test": "test",
-    "testing": "test",
 }
 
 
@@ -34,8 +33,7 @@ def find_splits(data: str | Path) -> dict[str, Path]:
     """Return where the parts of a data set are, by name: train, valid and test.
 
     Known are the names in SPLITS, in capitals too; without any, a folder of class
-    folders is train. They may be one folder deeper, or in a zip: ``data`` itself, or
-    data.zip beside it. It is unpacked first.
+    folders is train. They may be in a folder inside, or a zip, data or data.zip.
 
     Raises:
         OSError: as ``unpack``; FileNotFoundError if there is neither folder nor zip.
@@ -94,8 +92,7 @@ def hold_out(
         own = list(group)
         if len(own) < 2:
             raise ValueError(
-                f"{own[0][0]} is the only picture of its class: it takes two, one to "
-                "train on and one to validate on"
+                f"{own[0][0]} is the only picture of its class: validation takes one"
             )
         count = min(max(round(share * len(own)), 1), len(own) - 1)
         order = rng.permutation(len(own)).tolist()
@@ -137,7 +134,7 @@ def open_folders(
         OSError, ValueError: as ``find_splits`` and ``create_dataloaders``; ValueError
             also if there is no train, one class only, or valid_share beside a valid.
     """
-    splits, notes = find_splits(data), []
+    splits, notes, errors = find_splits(data), [], []
     names = ", ".join(path.name for path in splits.values())
     if "train" not in splits:
         raise ValueError(f"{data} holds {names}, but no train: rename what it is")
@@ -162,7 +159,6 @@ def open_folders(
     )
     if len(train.classes) < 2:
         raise ValueError(f"{data} has one class, {train.classes[0]}: it takes two")
-    errors = []
     for dataset in datasets:
         if dataset.skipped:
             notes.append(

@@ -40,7 +40,7 @@ def as_rgb(picture: Image.Image) -> Image.Image:
 
 
 class RefusedPicture(ValueError):
-    """What is wrong with a picture, as the end of a sentence that its name begins."""
+    """What is wrong with a picture: the end of a sentence that its name begins."""
 
 
 def as_gray(picture: Image.Image, tags: Mapping[int, Any]) -> Image.Image:
@@ -76,25 +76,13 @@ def as_gray(picture: Image.Image, tags: Mapping[int, Any]) -> Image.Image:
 
 
 MAX_PIXELS = 50_000_000  # the largest picture that is decoded, such as 8,000 by 6,250
-
-
 MAX_SCANS = 100  # of a JPEG; honest ones have about 10
-
-
 SCAN = re.compile(rb"\xff\xda\0[\x06\x08\x0a\x0c][\x01-\x04]")  # how one begins
-
-
 START = 2**18  # bytes in which a file must say what it is
-
-
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # no others are decoded
-
-
 EXTENSIONS = tuple(
     ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS
 )
-
-
 SIGNATURES = {  # how a file begins -> what it is
     rb"$": "empty, 0 bytes",
     rb".{4}ftyp(he|mif1|msf1)": "a HEIC photo, as phones save them",
@@ -162,6 +150,8 @@ def read_picture(
             "a picture is a path, a file object, bytes or a PIL image, not a "
             f"{type(source).__name__}"
         )
+    if max_pixels > MAX_PIXELS:  # whoever asks for it; Pillow has a limit as well
+        Image.MAX_IMAGE_PIXELS = max_pixels
     start = b""
     try:
         with warnings.catch_warnings(action="ignore"):  # of many pixels
@@ -178,8 +168,7 @@ def read_picture(
             )
         if getattr(picture, "tag_v2", {}).get(254, 0) & 1:
             raise RefusedPicture(
-                "is a camera's raw photograph, of which only a small preview is read: "
-                "save it as JPEG"
+                "is a small preview in a camera's raw photograph: save that as JPEG"
             )
         if picture.format in ("JPEG", "MPO") and picture.fp:  # fp: not decoded yet
             picture.fp.seek(0)
@@ -190,8 +179,8 @@ def read_picture(
                 )
         picture.load()
         picture = picture.copy() if given else picture
-        is_plain = picture.mode == "RGB" and not picture.info
-        return picture if is_plain else as_rgb(picture)
+        plain = picture.mode == "RGB" and not picture.info
+        return picture if plain else as_rgb(picture)
     except Exception as error:  # a damaged file makes decoders stumble in many ways
         name = name or getattr(source, "name", "the picture")
         problem = problem_with(start, error, max_pixels)
@@ -219,8 +208,7 @@ def scan_folder(folder: str | Path) -> tuple[list[str], list[str], list[str]]:
         raise missing("folder", folder)
     root = os.path.join(os.path.realpath(folder), "")
     seen, top, pictures, others, errors = {root}, [], [], [], []
-    walk = os.walk(folder, onerror=errors.append, followlinks=True)
-    for place, folders, files in walk:
+    for place, folders, files in os.walk(folder, True, errors.append, True):
         for name in sorted(folders):
             path = os.path.join(place, name)
             real = os.path.join(os.path.realpath(path), "")

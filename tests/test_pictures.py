@@ -214,7 +214,7 @@ def test_no_other_decoder_is_tried(kind, monkeypatch):
 
 def test_the_preview_of_a_raw_photograph_is_not_taken_for_it():
     content = saved(GRAY, "TIFF", tiffinfo={254: 1})
-    with pytest.raises(ValueError, match="is a camera's raw photograph"):
+    with pytest.raises(ValueError, match="in a camera's raw photograph"):
         read_picture(content)
     assert read_picture(saved(GRAY, "TIFF", tiffinfo={254: 0})).size == (6, 4)
 
@@ -225,6 +225,14 @@ def test_the_limit_in_pixels_can_be_set():
     for limit in (23, 1):
         with pytest.raises(ValueError, match=f"6 × 4 pixels, the limit is {limit}:"):
             read_picture(content, max_pixels=limit)
+
+
+def test_a_raised_limit_is_not_undone_by_pillows(monkeypatch):
+    content = saved(GRAY, "PNG")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # it refuses twice as many
+    with pytest.raises(ValueError, match="has too many pixels, the limit is"):
+        read_picture(content)
+    assert read_picture(content, max_pixels=60_000_000).size == (6, 4)
 
 
 # Costs
