@@ -8,12 +8,15 @@ table in Markdown: pictures a second of lesson 03's TinyVGG and CNNModel on
 Fashion-MNIST, trained by ``engine.train_step`` and by a loop written by hand, the same
 work in both, with one change after the other: pictures kept on the device as uint8,
 torch.compile, compiled with CUDA graphs, and the whole step in one CUDA graph. The
-contestants take turns, an epoch each, in random order; medians. The first turn, which
-compiles, is left out. A CPU leaves out the rows that need CUDA.
+contestants take turns, an epoch each, in random order; medians. The first batches,
+which compile, are left out. A row that fails is named, and the others go on. A CPU
+leaves out the rows that need CUDA.
 """
 
 import argparse
 import datetime
+import itertools
+import math
 import random
 import statistics
 import sys
@@ -32,12 +35,13 @@ MODELS = {
     "TinyVGG": lambda: model_builder.TinyVGG(1, 10, 10, image_size=28),
     "CNNModel": model_builder.CNNModel,
 }
+LOOPS = ("engine", "by hand")
 CHANGES = {  # name -> (data on the device, torch.compile's mode, CUDA graph)
     "loader in host memory": (False, None, False),
     "data on the device": (True, None, False),
+    "+ the step in one CUDA graph": (True, None, True),
     "+ compile": (True, "default", False),
     "+ compile, reduce-overhead": (True, "reduce-overhead", False),
-    "+ the step in one CUDA graph": (True, None, True),
 }
 
 
@@ -159,14 +163,17 @@ class Contestant:
             self.update = updates.Updater(device=device, forward=forward)
         self.loop = by_hand if loop == "by hand" else engine.train_step
         self.device = device
-        self.pictures = len(self.batches) * batch_size
+        self.batch_size = batch_size
 
-    def turn(self):
-        """Return pictures a second in an epoch."""
+    def turn(self, first=None):
+        """Return pictures a second in an epoch, or in its first few batches."""
+        batches = self.batches
+        if first:
+            batches = list(itertools.islice(batches, first))
         start = time.perf_counter()
         loss, _ = self.loop(
             self.model,
-            self.batches,
+            batches,
             nn.CrossEntropyLoss(),
             self.optimizer,
             self.device,
@@ -174,31 +181,46 @@ class Contestant:
         )
         assert loss < 3, f"the loss is {loss}: this loop does not learn"
         # It ends by fetching numbers: nothing is still running.
-        return self.pictures / (time.perf_counter() - start)
+        return len(batches) * self.batch_size / (time.perf_counter() - start)
 
 
 def compare(model_name, batch_size, options, device):
-    """Return {change: {loop: median pictures a second}}."""
-    contestants, table = {}, {}
+    """Return {change: {loop: median pictures a second}}; name what fails."""
+    speeds = {}
+    contestants = {}
+
+    def attempt(key, action):
+        try:
+            return action()
+        except Exception as error:
+            contestants.pop(key, None)
+            told = str(error).strip().splitlines() or [""]
+            print(f"ERROR: {key}: {type(error).__name__}: {told[0]}", flush=True)
+
     torch.compiler.reset()  # forget the models of the table before
     for change, (_, mode, graph) in CHANGES.items():
         if (mode or graph) and device.type != "cuda":
             continue
-        for loop in ("engine", "by hand"):
-            contestants[change, loop] = Contestant(
-                loop, model_name, change, batch_size, device, options.pictures
-            )
-    speeds = {key: [] for key in contestants}
+        for loop in LOOPS:
+            key = change, loop
+            if time.monotonic() > options.end:
+                print(f"no time was left for {key}")
+                continue
+            sizes = batch_size, device, options.pictures
+            made = attempt(key, lambda: Contestant(loop, model_name, change, *sizes))  # noqa: B023
+            if made and attempt(key, lambda: made.turn(first=10)):  # noqa: B023
+                contestants[key] = made
     end = time.monotonic() + options.seconds
-    for epoch in range(options.epochs + 1):
+    for _ in range(options.epochs):
         for key in random.sample(list(contestants), len(contestants)):
-            speed = contestants[key].turn()
-            if epoch:  # the first compiles
-                speeds[key].append(speed)
-        if time.monotonic() > end and epoch:
+            if speed := attempt(key, contestants[key].turn):
+                speeds.setdefault(key, []).append(speed)
+        if time.monotonic() > end:
             break
-    for (change, loop), found in speeds.items():
-        table.setdefault(change, {})[loop] = statistics.median(found)
+    table = {}
+    for change, loop in (key for key in speeds if key in contestants):
+        found = statistics.median(speeds[change, loop])
+        table.setdefault(change, {})[loop] = found
     return table
 
 
@@ -211,10 +233,12 @@ def main(arguments=None):
     parser.add_argument("--seconds", type=float, default=60, help="of turns a table")
     parser.add_argument("--pictures", type=int, default=60_000)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[32, 128])
+    parser.add_argument("--limit", type=float, default=3600, help="seconds in all")
     parser.add_argument("--tiny", action="store_true", help="two batches, one turn")
     options = parser.parse_args(arguments)
     if options.tiny:
         options.epochs, options.pictures, options.batch_sizes = 1, 16, [8]
+    options.end = time.monotonic() + options.limit  # no row begins later
     device = utils.get_device()
     hardware = (
         torch.cuda.get_device_name()
@@ -232,10 +256,10 @@ def main(arguments=None):
         for batch_size in options.batch_sizes:
             table = compare(model_name, batch_size, options, device)
             for change, row in table.items():
-                ratio = row["engine"] / row["by hand"]
+                ours, by_hand = (row.get(loop, math.nan) for loop in LOOPS)
                 print(
-                    f"| {model_name} | {batch_size} | {change} | {row['engine']:,.0f} "
-                    f"| {row['by hand']:,.0f} | {ratio:.3f} |",
+                    f"| {model_name} | {batch_size} | {change} | {ours:,.0f} "
+                    f"| {by_hand:,.0f} | {ours / by_hand:.3f} |",
                     flush=True,
                 )
             tables[model_name, batch_size] = table
