@@ -105,7 +105,7 @@ def train_command(
 
     DATA holds train/CLASS/*.png and valid/CLASS/*.png, a folder for each class; jpg and
     others do as well. A folder with class folders alone takes --valid-share 0.2. The
-    best answers from few pictures: --model effnet_lite0 --image-size 160. Two
+    best answers from few pictures, but slower: --image-size 160. Two
     processes, which train as one with twice the batch: torchrun --nproc-per-node 2 -m
     going_modular train ... Ctrl-C keeps the finished epochs, --resume goes on with
     them, and with more --epochs a finished training as well. The results are in --out:
