@@ -39,7 +39,9 @@ running:
 doors:
     predictions: From a picture to ranked class probabilities.
     onnx_export: A model as an ONNX file, with 32 or 8 bits.
+    guard: What keeps a page up: who is answered, for how long, what is kept.
     app: A trained model served to people.
+    demo: A folder that serves a model anywhere.
     measure: Speed, cost and health of a training, measured.
     training: The command train: from a folder of pictures to results.
     commands: What subcommands do with a model: predict, serve, export, profile.

@@ -1,31 +1,60 @@
 # Written by tools/export.py from 09_deployment.ipynb: edit there, not here.
 """A trained model served to people."""
 
-import ast
+import contextlib
+import io
+import os
 import shutil
-import sys
+import signal
+import socket
+import tempfile
+import time
 from collections.abc import Iterable, Sequence
-from importlib import metadata
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import fastapi
 import gradio as gr
+import uvicorn
+from gradio.http_server import Server
 from PIL import Image
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from going_modular.checkpoints import whole_folder
+from going_modular.guard import Connection, Guard, sweep_uploads, upload_folder
 from going_modular.pictures import read_picture
 from going_modular.predictions import Predictor
 
 
-def read_upload(upload: gr.data_classes.ImageData | None) -> Image.Image:
+class HastyFile(io.BytesIO):
+    """Bytes that can be read for three seconds: by then a picture is decoded."""
+
+    def __init__(self, content: bytes):
+        super().__init__(content)
+        self.end = time.monotonic() + 3
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if time.monotonic() > self.end:
+            raise TimeoutError("it takes too long")
+        return super().read(size)
+
+
+def read_upload(upload: dict | None) -> Image.Image:
     """Return an uploaded picture in RGB.
+
+    Args:
+        upload: what gradio says of a file; "path" is where.
 
     Raises:
         gr.Error: if there is none or it cannot be read; the visitor sees its message.
     """
-    if upload is None or not upload.path:
+    if not upload:
         raise gr.Error("Choose a picture first.", print_exception=False)
     try:
-        return read_picture(upload.path, name="The file")
+        content = Path(upload["path"]).read_bytes()
+        if content.count(b"\xff\xda") > 300:  # scans, of the JPEGs inside a TIFF too
+            raise ValueError("The file takes too long to decode:")
+        return read_picture(HastyFile(content), name="The file", max_pixels=12_000_000)
     except ValueError as error:
         reason = str(error).rpartition(":")[0]  # after it: advice for folders
     except OSError:
@@ -33,22 +62,36 @@ def read_upload(upload: gr.data_classes.ImageData | None) -> Image.Image:
     raise gr.Error(f"{reason}. Choose another picture.", print_exception=False)
 
 
-def picture_input() -> gr.Image:
-    """Return an input for pictures, read by ``read_upload``, which accepts no URL."""
-    box = gr.Image(sources=["upload", "clipboard"], label="Picture")
-    keep = box.async_move_resource_to_block_cache
+def as_upload(value: Any) -> Any:
+    """Return an input of the page; of a file nothing but the path, if it is an upload.
 
-    async def keep_upload(path: str | Path | None) -> str | None:
-        if "://" in str(path):  # gradio would fetch it, with no limit
+    Raises:
+        Exception: of any kind, if it is not.
+    """
+    if isinstance(value, list):
+        return [as_upload(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    path = Path(value["path"]).resolve()
+    path.relative_to(upload_folder())
+    return {"path": str(path)}
+
+
+class Page(gr.Interface):
+    """An interface that looks at uploads alone, whatever a request says."""
+
+    async def preprocess_data(
+        self, block_fn: Any, inputs: list, state: Any, explicit_call: bool = False
+    ) -> list:
+        try:
+            inputs = [as_upload(value) for value in inputs]
+            return await super().preprocess_data(block_fn, inputs, state, explicit_call)
+        except Exception:  # a request can be wrong in many ways
             raise gr.Error(
-                "Addresses are not fetched here. Upload the picture itself.",
+                "Upload the picture itself. Addresses are not fetched here, and no "
+                "other file is opened.",
                 print_exception=False,
-            )
-        return await keep(path)
-
-    box.preprocess = read_upload
-    box.async_move_resource_to_block_cache = keep_upload
-    return box
+            ) from None
 
 
 def build_app(
@@ -58,26 +101,53 @@ def build_app(
 ) -> gr.Interface:
     """Return the web app: a picture in, the three most likely classes out, as bars.
 
-    Programs call it as api_name="/predict".
+    Above them stands the best class, or "not sure" where its probability is below
+    ``predictor.unsure_below``. Programs call it as api_name="/predict".
 
     Args:
         predictor: what answers.
         examples: paths of pictures to try.
         title: the page's heading.
     """
-    return gr.Interface(
-        lambda picture: dict(predictor(picture)),
-        picture_input(),
-        gr.Label(num_top_classes=3, label="Answer"),
-        examples=[str(path) for path in examples] or None,
+    pool = ThreadPoolExecutor(2)  # torch keeps memory for each thread it meets
+
+    def answer(upload: dict | None) -> dict:
+        best = pool.submit(lambda: predictor(read_upload(upload))[:3]).result()
+        is_sure = best[0][1] >= predictor.unsure_below
+        bars = [{"label": name, "confidence": prob} for name, prob in best]
+        return {"label": best[0][0] if is_sure else "not sure", "confidences": bars}
+
+    shown = Path(tempfile.mkdtemp(prefix="examples-", dir=upload_folder()))
+    copies = [
+        shutil.copy(path, shown / f"{number}{Path(path).suffix}")
+        for number, path in enumerate(examples)
+    ]
+    app = Page(
+        answer,
+        gr.Image(sources=["upload", "clipboard"], label="Picture"),
+        gr.Label(label="Answer"),
+        examples=copies or None,
         cache_examples=False,
         title=title,
         api_name="predict",
         concurrency_limit=2,
         flagging_mode="never",
         analytics_enabled=False,
-        delete_cache=(600, 3600),  # seconds: look every 10 minutes, keep for an hour
     )
+    app.fns[0].preprocess = app.fns[0].postprocess = False  # answer does both itself
+    return app.queue(max_size=100, api_open=False)
+
+
+def free_port(host: str, ports: Iterable[int]) -> int:
+    """Return the first port that is free.
+
+    Raises:
+        OSError: if none is.
+    """
+    for port in ports:
+        with contextlib.suppress(OSError), socket.create_server((host, port)):
+            return port
+    raise OSError(f"{host} has no free port among {ports}: choose another")
 
 
 def serve(app: gr.Blocks, *, port: int | None = None, wait: bool = True) -> str:
@@ -88,163 +158,52 @@ def serve(app: gr.Blocks, *, port: int | None = None, wait: bool = True) -> str:
 
     Args:
         app: what to serve.
-        port: a free one by default.
-        wait: serve until interrupted; else in the background.
+        port: by default the first that is free from 7860 on.
+        wait: serve until Ctrl-C or SIGTERM, and give the answers in hand first; else
+            in the background, until app.close().
+
+    Raises:
+        OSError: if the port is taken.
     """
-    _, url, _ = app.launch(
-        server_port=port,
-        prevent_thread_lock=True,
-        quiet=True,
+    host = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
+    first = port or int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
+    port = free_port(host, range(first, first + (1 if port else 100)))
+    app.state_session_capacity = 100  # of visitors: each has a copy of the page
+    app.max_threads = 4
+    page = gr.mount_gradio_app(
+        fastapi.FastAPI(),
+        app,
+        "/",
         footer_links=["api"],
-        share=False,
+        run_history=False,
+        show_error=False,
         max_file_size="10mb",
         theme=gr.themes.Default(  # fonts that need no download
             font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
         ),
         ssr_mode=False,
-        inline=False,
     )
-    if wait:
-        print(f"Open {url} in a browser; Ctrl-C ends it.", flush=True)
-        app.block_thread()
+    local = ["127.0.0.1", "localhost"]
+    config = uvicorn.Config(
+        TrustedHostMiddleware(Guard(page), local if host in local else ["*"]),
+        host,
+        port,
+        http=Connection,
+        ws="none",
+        log_level="critical",  # else each bad request writes lines
+        headers=[("Cache-Control", "no-store")],
+        backlog=100,
+        timeout_graceful_shutdown=8,  # seconds; docker kills after 10
+        callback_notify=sweep_uploads,
+        timeout_notify=10,
+    )
+    app.server = Server(config)
+    url = f"http://{'localhost' if host == '0.0.0.0' else host}:{port}/"
+    if not wait:
+        app.server.run_in_thread()
+        return url
+    print(f"Open {url} in a browser; Ctrl-C ends it.", flush=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    with contextlib.suppress(KeyboardInterrupt):
+        app.server.run()
     return url
-
-
-def modules_needed(package: Path, names: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Return what modules of a package need, by the imports at their top level.
-
-    Args:
-        package: its folder.
-        names: the modules to begin with.
-
-    Returns:
-        (modules of the package, top-level names imported from outside), both sorted.
-    """
-    modules = list(names)
-    outside = set()
-    for module in modules:  # grows on the way
-        for node in ast.parse((package / f"{module}.py").read_bytes()).body:
-            aliases = getattr(node, "names", [])  # of an import
-            for name in {getattr(node, "module", alias.name) for alias in aliases}:
-                top, _, inner = name.partition(".")
-                if top == package.name:
-                    modules += {inner}.difference(modules)
-                elif top not in sys.stdlib_module_names:
-                    outside.add(top)
-    return sorted(modules), sorted(outside)
-
-
-def pin(imported: Iterable[str]) -> list[str]:
-    """Return requirements, "name==version" as installed here, for imported names."""
-    distributions = metadata.packages_distributions()
-    names = {distributions[name][0].lower() for name in imported}
-    return [f"{n}=={metadata.version(n).partition('+')[0]}" for n in sorted(names)]
-
-
-DEMO_APP = '''"""Serve the model in this folder: python app.py"""
-
-from pathlib import Path
-
-from going_modular.app import build_app, serve
-from going_modular.predictions import Predictor
-
-if __name__ == "__main__":
-    folder = Path(__file__).resolve().parent
-    examples = sorted((folder / "examples").glob("*"))
-    serve(build_app(Predictor.load(folder), examples))
-'''
-
-
-DEMO_README = """---
-title: What is in the picture?
-sdk: gradio
-sdk_version: {gradio}
-python_version: "{python.major}.{python.minor}"
-app_file: app.py
----
-
-Answers with one of: {names}.
-Start it here: `pip install -r requirements.txt`, then `python app.py`.
-In a container: `docker build -t picture .`, then
-`docker run -p 127.0.0.1:7860:7860 picture`.
-"""
-
-
-DEMO_DOCKERFILE = """FROM python:{python.major}.{python.minor}-slim
-RUN useradd --create-home --uid 1000 app && mkdir /app && chown app /app
-USER app
-WORKDIR /app
-COPY --chown=app requirements.txt .
-RUN pip install --user --no-cache-dir -r requirements.txt
-COPY --chown=app . .
-ENV GRADIO_SERVER_NAME=0.0.0.0 GRADIO_SERVER_PORT=7860 GRADIO_ANALYTICS_ENABLED=False
-EXPOSE 7860
-CMD ["python", "app.py"]
-"""
-
-
-def write_demo_texts(
-    folder: Path, class_names: Iterable[str], requirements: Iterable[str]
-) -> None:
-    """Write app.py, README.md, Dockerfile and requirements.txt into ``folder``."""
-    texts = {
-        "app.py": DEMO_APP,
-        "requirements.txt": "\n".join(requirements) + "\n",
-        "README.md": DEMO_README.format(
-            gradio=gr.__version__,
-            python=sys.version_info,
-            names=", ".join(class_names),
-        ),
-        "Dockerfile": DEMO_DOCKERFILE.format(python=sys.version_info),
-    }
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
-
-
-def fill_demo(
-    folder: Path, predictor: Predictor, examples: Iterable[str | Path]
-) -> None:
-    """Write all files of a demo into an empty folder; see ``build_demo``."""
-    predictor.save(folder)
-    package = Path(sys.modules["going_modular"].__path__[0])
-    model = Predictor.load(folder).model  # none of its classes is a notebook's
-    paths = {type(part).__module__.partition(".") for part in model.modules()}
-    names = {"app", "predictions", "data_setup"}  # networks imports the last one late
-    names |= {module for top, _, module in paths if top == package.name}
-    modules, outside = modules_needed(package, names)
-    write_demo_texts(folder, predictor.class_names, pin(outside))
-    (folder / "going_modular").mkdir()
-    for module in ["__init__", *modules]:
-        shutil.copy(package / f"{module}.py", folder / "going_modular")
-    (folder / "examples").mkdir()
-    for number, path in enumerate(examples, 1):
-        read_picture(path)  # raises for a broken one
-        shutil.copy(path, folder / f"examples/{number}{Path(path).suffix.lower()}")
-
-
-def build_demo(
-    folder: str | Path,
-    predictor: Predictor,
-    examples: Iterable[str | Path] = (),
-) -> Path:
-    """Write a folder that serves a predictor anywhere, or nothing; return its path.
-
-    Args:
-        folder: gets the app, the weights, the examples, the modules of this package
-            that the model needs, their requirements and a Dockerfile.
-        predictor: with a config.
-        examples: paths of pictures.
-
-    Raises:
-        FileExistsError: if the folder has content.
-        ValueError: if the predictor has no config, or an example is broken.
-        FileNotFoundError: if an example is missing.
-    """
-    folder = Path(folder)
-    if folder.is_file() or any(folder.glob("*")):
-        raise FileExistsError(
-            f"{folder} already exists: choose another folder, or remove it first"
-        )
-    with whole_folder(folder) as temporary:
-        fill_demo(temporary, predictor, examples)
-    return folder

@@ -93,7 +93,7 @@ def write_export(format: str, predictor: Any, target: Path, data: Path) -> None:
         data: a folder with train/, to calibrate on, and valid/, for examples.
     """
     if format == "demo":
-        from going_modular.app import build_demo
+        from going_modular.demo import build_demo
 
         valid = data / "valid"
         build_demo(target, predictor, some_pictures(valid, 3) if valid.is_dir() else ())

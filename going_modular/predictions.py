@@ -114,6 +114,7 @@ class Predictor:
         device: torch.device | str | None = None,
         *,
         config: Config | None = None,
+        unsure_below: float = 0.5,
     ):
         first = next(model.parameters(), torch.zeros(()))
         self.device = torch.device(device or first.device)
@@ -121,6 +122,7 @@ class Predictor:
         self.class_names = list(class_names)
         self.transform = transform
         self.config = config
+        self.unsure_below = unsure_below
 
     def __call__(
         self, source: str | Path | bytes | Image.Image

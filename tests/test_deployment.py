@@ -23,9 +23,10 @@ from torch import nn
 from torchvision import models
 
 from going_modular import experiment, predictions, urls
-from going_modular.app import build_app, build_demo, modules_needed, pin
+from going_modular.app import build_app
 from going_modular.config import Config
 from going_modular.data_setup import create_transforms
+from going_modular.demo import build_demo, modules_needed, pin
 from going_modular.effnet import EfficientNetLite0
 from going_modular.model_builder import CNNModel, TinyVGG
 from going_modular.networks import NETWORKS
@@ -420,11 +421,8 @@ def test_fetching_takes_no_longer_than_allowed_and_leaves_no_thread(monkeypatch)
 
 def test_build_app_is_quiet_and_keeps_nothing(predictor):
     made = build_app(predictor)
-    assert (
-        not made.analytics_enabled
-        and made.flagging_mode == "never"
-        and made.delete_cache == (600, 3600)
-    )
+    assert not made.analytics_enabled and made.flagging_mode == "never"
+    assert not made.api_open and made._queue.max_size == 100
     assert [function.api_name for function in made.fns.values()].count("predict") == 1
 
 
@@ -475,12 +473,22 @@ def test_a_demo_holds_and_pins_only_what_its_model_needs(config, networks, tmp_p
     predictor = Predictor(model, CLASSES, transform_of(config), config=config)
     folder = build_demo(tmp_path / "demo", predictor)
     held = {path.name for path in (folder / "going_modular").glob("*")}
-    always = {"__init__", "app", "predictions", "data_setup", "pictures", "urls"}
+    always = {
+        "__init__",
+        "guard",
+        "app",
+        "predictions",
+        "data_setup",
+        "pictures",
+        "urls",
+    }
     always |= {"networks", "config", "checkpoints", "utils"}
     assert held == {f"{name}.py" for name in always | networks}
     lines = (folder / "requirements.txt").read_text().splitlines()
     pinned = {line.partition("==")[0] for line in lines}
-    assert pinned == {"gradio", "httpx", "numpy", "pillow", "torch", "torchvision"}
+    wanted = {"gradio", "httpx", "numpy", "pillow", "torch", "torchvision"}
+    assert pinned == wanted | {"fastapi", "starlette", "uvicorn"}
+    assert json.loads((folder / "config.json").read_text())["data"] == ""
 
 
 # Its arguments are a folder and a picture; it prints the module's file, the answer to

@@ -48,12 +48,12 @@ LAYERS = {
     "learning": ["metrics", "engine", "schedules", "updates", "distributed"],
     "running": ["trackers", "runs", "states", "experiment"],
     "doors": [
-        *["predictions", "onnx_export", "evaluation", "app", "demo", "measure"],
-        *["training", "commands", "__main__", "train"],
+        *["predictions", "onnx_export", "evaluation", "guard", "app", "demo"],
+        *["measure", "training", "commands", "__main__", "train"],
     ],
 }
 MODULES = [*chain(*LAYERS.values())]
-SERVING = {"predictions", "onnx_export", "app"}
+SERVING = {"predictions", "onnx_export", "guard", "app"}
 NOT_SERVED = {*LAYERS["learning"], *LAYERS["running"]}
 DIRECTIVE = re.compile(
     r"#\|\s*(?:export\b\s*(?P<module>.*)|module\s+(?P<about>\w+):\s*(?P<summary>\S.*))"

@@ -17,8 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from going_modular.app import build_demo
 from going_modular.config import Config
+from going_modular.demo import build_demo
 from going_modular.effnet import create_effnet_lite0_model
 from going_modular.predictions import Predictor
 from tests.test_app import App, draw, encode, started

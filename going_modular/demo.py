@@ -1,0 +1,161 @@
+# Written by tools/export.py from 09_deployment.ipynb: edit there, not here.
+"""A folder that serves a model anywhere."""
+
+import ast
+import copy
+import dataclasses
+import html
+import shutil
+import sys
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+
+import gradio as gr
+
+from going_modular.checkpoints import whole_folder
+from going_modular.pictures import read_picture
+from going_modular.predictions import Predictor
+
+
+def modules_needed(package: Path, names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return what modules of a package need, by the imports at their top level.
+
+    Args:
+        package: its folder.
+        names: the modules to begin with.
+
+    Returns:
+        (modules of the package, top-level names imported from outside), both sorted.
+    """
+    modules = list(names)
+    outside = set()
+    for module in modules:  # grows on the way
+        for node in ast.parse((package / f"{module}.py").read_bytes()).body:
+            aliases = getattr(node, "names", [])  # of an import
+            for name in {getattr(node, "module", alias.name) for alias in aliases}:
+                top, _, inner = name.partition(".")
+                if top == package.name:
+                    modules += {inner}.difference(modules)
+                elif top not in sys.stdlib_module_names:
+                    outside.add(top)
+    return sorted(modules), sorted(outside)
+
+
+def pin(imported: Iterable[str]) -> list[str]:
+    """Return requirements, "name==version" as installed here, for imported names."""
+    distributions = metadata.packages_distributions()
+    names = {distributions[name][0].lower() for name in imported}
+    return [f"{n}=={metadata.version(n).partition('+')[0]}" for n in sorted(names)]
+
+
+DEMO_APP = '''"""Serve the model in this folder: python app.py"""
+
+from pathlib import Path
+
+from going_modular.app import build_app, serve
+from going_modular.predictions import Predictor
+
+if __name__ == "__main__":
+    folder = Path(__file__).resolve().parent
+    examples = sorted((folder / "examples").glob("*"))
+    serve(build_app(Predictor.load(folder), examples))
+'''
+
+
+DEMO_README = """---
+title: What is in the picture?
+sdk: gradio
+sdk_version: {gradio}
+python_version: "{python.major}.{python.minor}"
+app_file: app.py
+---
+
+Answers with one of: {names}.
+Start it here: `pip install -r requirements.txt`, then `python app.py`.
+In a container: `docker build -t picture .`, then
+`docker run -p 127.0.0.1:7860:7860 picture`.
+"""
+
+
+DEMO_DOCKERFILE = """FROM python:{python.major}.{python.minor}-slim
+RUN useradd --create-home --uid 1000 app && mkdir /app && chown app /app
+USER app
+WORKDIR /app
+COPY --chown=app requirements.txt .
+RUN pip install --user --no-cache-dir -r requirements.txt
+COPY --chown=app . .
+ENV GRADIO_SERVER_NAME=0.0.0.0 GRADIO_SERVER_PORT=7860 GRADIO_ANALYTICS_ENABLED=False
+EXPOSE 7860
+CMD ["python", "app.py"]
+"""
+
+
+def write_demo_texts(
+    folder: Path, class_names: Iterable[str], requirements: Iterable[str]
+) -> None:
+    """Write app.py, README.md, Dockerfile and requirements.txt into ``folder``."""
+    texts = {
+        "app.py": DEMO_APP,
+        "requirements.txt": "\n".join(requirements) + "\n",
+        "README.md": DEMO_README.format(
+            gradio=gr.__version__,
+            python=sys.version_info,
+            names=html.escape(", ".join(class_names)),
+        ),
+        "Dockerfile": DEMO_DOCKERFILE.format(python=sys.version_info),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def fill_demo(
+    folder: Path, predictor: Predictor, examples: Iterable[str | Path]
+) -> None:
+    """Write all files of a demo into an empty folder; see ``build_demo``."""
+    if config := predictor.config:  # strangers need not know where the data was
+        predictor = copy.copy(predictor)
+        predictor.config = dataclasses.replace(config, data="")
+    predictor.save(folder)
+    package = Path(sys.modules["going_modular"].__path__[0])
+    model = Predictor.load(folder).model  # none of its classes is a notebook's
+    paths = {type(part).__module__.partition(".") for part in model.modules()}
+    names = {"app", "predictions", "data_setup"}  # networks imports the last one late
+    names |= {module for top, _, module in paths if top == package.name}
+    modules, outside = modules_needed(package, names)
+    write_demo_texts(folder, predictor.class_names, pin(outside))
+    (folder / "going_modular").mkdir()
+    for module in ["__init__", *modules]:
+        shutil.copy(package / f"{module}.py", folder / "going_modular")
+    (folder / "examples").mkdir()
+    for number, path in enumerate(examples, 1):
+        read_picture(path)  # raises for a broken one
+        shutil.copy(path, folder / f"examples/{number}{Path(path).suffix.lower()}")
+
+
+def build_demo(
+    folder: str | Path,
+    predictor: Predictor,
+    examples: Iterable[str | Path] = (),
+) -> Path:
+    """Write a folder that serves a predictor anywhere, or nothing; return its path.
+
+    Args:
+        folder: gets the app, the weights, the examples, the modules of this package
+            that the model needs, their requirements and a Dockerfile.
+        predictor: with a config.
+        examples: paths of pictures.
+
+    Raises:
+        FileExistsError: if the folder has content.
+        ValueError: if the predictor has no config, or an example is broken.
+        FileNotFoundError: if an example is missing.
+    """
+    folder = Path(folder)
+    if folder.is_file() or any(folder.glob("*")):
+        raise FileExistsError(
+            f"{folder} already exists: choose another folder, or remove it first"
+        )
+    with whole_folder(folder) as temporary:
+        fill_demo(temporary, predictor, examples)
+    return folder
