@@ -482,12 +482,12 @@ def test_a_demo_holds_and_pins_only_what_its_model_needs(config, networks, tmp_p
         "pictures",
         "urls",
     }
-    always |= {"networks", "config", "checkpoints", "utils"}
+    always |= {"archives", "image_folder", "networks", "config", "checkpoints", "utils"}
     assert held == {f"{name}.py" for name in always | networks}
     lines = (folder / "requirements.txt").read_text().splitlines()
     pinned = {line.partition("==")[0] for line in lines}
     wanted = {"gradio", "httpx", "numpy", "pillow", "torch", "torchvision"}
-    assert pinned == wanted | {"fastapi", "starlette", "uvicorn"}
+    assert pinned == wanted | {"fastapi", "starlette", "tqdm", "uvicorn"}
     assert json.loads((folder / "config.json").read_text())["data"] == ""
 
 
