@@ -117,7 +117,7 @@ class Updater:
                 f"accumulate is {accumulate}: a batch has at least 1 micro-batch"
             )
         self.accumulate = accumulate
-        self.forward = forward
+        self.forward: Any = forward
         self.share = share
         self.is_mixed = precision in ("bf16", "fp16")
         self.rounds = precision == "bf16_weights"
