@@ -39,12 +39,14 @@ running:
 doors:
     predictions: From a picture to ranked class probabilities.
     onnx_export: A model as an ONNX file, with 32 or 8 bits.
+    evaluation: What a trained model is worth on pictures that it has not seen.
     guard: What keeps a page up: who is answered, for how long, what is kept.
     app: A trained model served to people.
     demo: A folder that serves a model anywhere.
     measure: Speed, cost and health of a training, measured.
+    exports: A trained model written for elsewhere: ONNX, 8 bits, a demo's folder.
     training: The command train: from a folder of pictures to results.
-    commands: What subcommands do with a model: predict, serve, export, profile.
+    commands: What subcommands do: check, evaluate, predict, serve, profile.
     __main__: The course as one command, ``python -m going_modular``.
     train: ``python -m going_modular.train``, a door that other courses know.
 """

@@ -17,12 +17,14 @@ from typing import Any, NoReturn
 
 import going_modular
 from going_modular.commands import (
-    export_command,
+    check_command,
+    evaluate_command,
     predict_command,
     profile_command,
     serve_command,
 )
 from going_modular.config import Config
+from going_modular.exports import export_command
 from going_modular.training import say, train_command
 
 COMMANDS = {}  # name -> function; its docstring is the command's help
@@ -62,9 +64,9 @@ class PrintCompletion(argparse.Action):
 OPTIONS = {  # kind of a parameter -> how it is parsed
     bool: {"action": argparse.BooleanOptionalAction},
     int: {"type": int},
-    float: {"type": float},
-    list: {"nargs": "+"},
-    list | None: {"nargs": "+"},
+    **dict.fromkeys([float, float | None], {"type": float}),
+    **dict.fromkeys([list, list | None], {"nargs": "+"}),
+    Path | None: {"nargs": "?", "type": Path, "default": None},  # needs no flag
 }
 
 
@@ -106,13 +108,11 @@ def build_parser() -> argparse.ArgumentParser:
             name, default = option.name, option.default
             if name in texts:
                 is_needed = default is option.empty
-                flag = name if is_needed else f"--{name.replace('_', '-')}"
-                shown = (
-                    ""
-                    if is_needed or default in (None, "")
-                    else f" (default: {default})"
-                )
                 settings = OPTIONS.get(option.annotation, {})
+                is_flag = not is_needed and settings.get("nargs") != "?"
+                flag = f"--{name.replace('_', '-')}" if is_flag else name
+                is_told = default not in (None, "", option.empty)
+                shown = f" (default: {default})" if is_told else ""
                 added.add_argument(flag, help=texts[name] + shown, **settings)
                 parser.known.append(flag)
     return parser
@@ -227,7 +227,13 @@ def main(arguments: list[str] | None = None) -> int:
     return status
 
 
+COMMANDS["check"] = check_command
+
+
 COMMANDS["train"] = train_command
+
+
+COMMANDS["evaluate"] = evaluate_command
 
 
 COMMANDS["predict"] = predict_command

@@ -1,53 +1,168 @@
 # Written by tools/export.py from 09_deployment.ipynb, 10_performance.ipynb: edit there,
 # not here.
-"""What subcommands do with a model: predict, serve, export, profile."""
+"""What subcommands do: check, evaluate, predict, serve, profile."""
 
 import functools
+import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from going_modular.config import Choices, Config
-from going_modular.networks import NETWORKS
+from going_modular.config import Config
+from going_modular.exports import home_of
 
 
-def predict_command(run: str, pictures: list) -> None:
-    """Say what is in pictures: the three most probable classes of each.
+def check_command(folder: str) -> None:
+    """Look through pictures before a training: what is there, and what is wrong.
+
+    Pictures are counted by class and part; listed are those that are broken, skipped,
+    or there several times.
+
+    Args:
+        folder: what --data of a training takes
+
+    Raises:
+        ValueError: at the end, if some pictures are broken.
+    """
+    from going_modular.folders import check_folder
+
+    report = check_folder(folder)
+    print(report)
+    if broken := report.findings["broken"]:
+        raise ValueError(f"{len(broken)} pictures are broken: mend or remove them")
+
+
+def evaluate_command(
+    run: str,
+    folder: Path | None = None,
+    to: str | None = None,
+    device: str | None = None,
+    batch_size: int = 32,
+    num_workers: int = 0,
+) -> None:
+    """Say how often a trained model is right on pictures that it has not seen.
+
+    The results are in RUN/evaluation-NAME: evaluation.json, pictures.csv, and as
+    pictures the confusion matrix, how reliable the probabilities are, and the mistakes.
+
+    Args:
+        run: folder of a training, such as runs/first
+        folder: one with a folder for each class; by default the test pictures of the
+            training's data
+        to: folder to write, by default in RUN
+        device: such as cpu or cuda; by default the best there is
+        batch_size: pictures that the model answers at once
+        num_workers: processes that read pictures
+
+    Raises:
+        FileExistsError: if the folder to write exists already.
+        ValueError: at the end, if some pictures cannot be read.
+    """
+    from going_modular.checkpoints import whole_folder
+    from going_modular.evaluation import evaluate
+    from going_modular.folders import find_splits
+    from going_modular.predictions import Predictor
+    from going_modular.utils import get_device
+
+    predictor = Predictor.load(run, get_device(device))
+    given, splits = Path(folder or predictor.config.data), {}
+    if not any((given / name).is_dir() for name in predictor.class_names):
+        splits = find_splits(given)
+    chosen = next((splits[n] for n in ("test", "valid", "train") if n in splits), given)
+    if not folder and "test" not in splits:
+        print(f"{given} has no test: the training has seen the pictures in {chosen}")
+    name = (folder or chosen).resolve().name
+    target = Path(to or home_of(run) / f"evaluation-{name}")
+    if to and target.exists():
+        raise FileExistsError(f"{target} is there already: choose another --to")
+    result = evaluate(predictor, chosen, batch_size=batch_size, num_workers=num_workers)
+    with whole_folder(target) as temporary:
+        result.save(temporary)
+        shutil.rmtree(target, ignore_errors=True)  # an earlier evaluation
+    facts = result.summary()
+    for name, row in facts["classes"].items():
+        print(
+            f"{name}: precision {row['precision']:.3f}, recall {row['recall']:.3f}, "
+            f"F1 {row['f1_score']:.3f}, {row['pictures']} pictures"
+        )
+    for problem in result.broken:
+        print(f"error: {problem}", file=sys.stderr)
+    print(
+        f"{target}: accuracy {facts['accuracy']:.3f} ± {facts['standard_error']:.3f} "
+        f"on {facts['pictures']} pictures of {chosen}, balanced "
+        f"{facts['balanced_accuracy']:.3f}, calibration error "
+        f"{facts['calibration_error']:.3f}"
+    )
+    if result.broken:
+        raise ValueError(f"{len(result.broken)} pictures could not be read")
+
+
+def predict_command(
+    run: str,
+    pictures: list,
+    top: int = 3,
+    csv: str | None = None,
+    device: str | None = None,
+    batch_size: int = 32,
+    num_workers: int = 0,
+) -> None:
+    """Say what is in pictures: the most probable classes of each.
 
     Args:
         run: folder of a training, such as runs/first
         pictures: files, folders, or http addresses
+        top: how many classes to name
+        csv: file to write, with the probabilities of all classes
+        device: such as cpu or cuda; by default cpu
+        batch_size: pictures that the model answers at once
+        num_workers: processes that read pictures
 
     Raises:
         ValueError: at the end, if some pictures cannot be read.
     """
     from going_modular.pictures import list_pictures
     from going_modular.predictions import Predictor
+    from going_modular.utils import get_device
 
-    predictor = Predictor.load(run)
-    sources = []
+    if top < 1:
+        raise ValueError(f"top is {top}: choose 1 or more")
+    predictor = Predictor.load(run, get_device(device) if device else "cpu")
+    names, sources, rows = predictor.class_names, [], []
     for name in pictures:
         sources += list_pictures(name) if Path(name).is_dir() else [name]
-    errors = 0
-    for source in sources:
-        try:
-            ranked = [f"{name} {prob:.3f}" for name, prob in predictor(source)[:3]]
-            print(f"{source}: {', '.join(ranked)}")
-        except (ValueError, OSError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            errors += 1
-    if errors:
+    answers = predictor.probs(sources, batch_size, num_workers)
+    for source, probs in zip(sources, answers, strict=True):
+        if isinstance(probs, Exception):
+            print(f"error: {probs}", file=sys.stderr)
+            continue
+        ranked = sorted(zip(probs, names, strict=True), reverse=True)
+        rows.append([source, ranked[0][1], *probs])
+        shown = [f"{name} {prob:.3f}" for prob, name in ranked[:top]]
+        print(f"{source}: {', '.join(shown)}")
+    if csv:
+        from going_modular.evaluation import write_csv
+
+        write_csv(csv, [["path", "predicted", *names], *rows])
+    if errors := len(sources) - len(rows):
         raise ValueError(f"{errors} of {len(sources)} pictures could not be read")
 
 
-def serve_command(run: str, port: int = 0, examples: list | None = None) -> None:
+def serve_command(
+    run: str,
+    port: int = 0,
+    examples: list | None = None,
+    unsure_below: float | None = None,
+    device: str | None = None,
+) -> None:
     """Serve a trained model as a page, for this machine alone, until Ctrl-C.
 
     Args:
         run: folder of a training, such as runs/first
         port: 1 to 65535; 0: the first that is free from 7860 on
         examples: pictures to try, shown below the page
+        unsure_below: the page says "not sure" where the highest probability is below
+            this; by default 0.5, or what the model was saved with
+        device: such as cpu or cuda; by default cpu
 
     Raises:
         OSError: if the port is taken.
@@ -56,99 +171,22 @@ def serve_command(run: str, port: int = 0, examples: list | None = None) -> None
     from going_modular.app import build_app, serve
     from going_modular.pictures import read_picture
     from going_modular.predictions import Predictor
+    from going_modular.utils import get_device
 
     if not 0 <= port <= 65_535:
         raise ValueError(f"{port} is no port: choose a number from 1 to 65535")
     for path in examples or ():
         read_picture(path)  # raises for a broken one
-    app = build_app(Predictor.load(run), examples or ())
+    predictor = Predictor.load(
+        run, get_device(device) if device else "cpu", unsure_below=unsure_below
+    )
+    app = build_app(predictor, examples or ())
     try:
         serve(app, port=port or None)
     except OSError:
         if not port:
             raise  # gradio says which ports it tried
         raise OSError(f"port {port} is taken: choose another --port") from None
-
-
-EXPORTS = Choices(  # format -> name in the run
-    "format", {"onnx": "model.onnx", "int8": "model_int8.onnx", "demo": "demo"}
-)
-
-
-def some_pictures(folder: Path, count: int) -> list[str]:
-    """Return the paths of up to ``count`` pictures, taken evenly from a folder."""
-    from going_modular.pictures import list_pictures
-
-    paths = list_pictures(folder)
-    return paths[:: max(len(paths) // count, 1)][:count]
-
-
-def write_export(format: str, predictor: Any, target: Path, data: Path) -> None:
-    """Write a Predictor as ``target``.
-
-    Args:
-        format: one of EXPORTS.
-        predictor: the Predictor.
-        target: a file or, for a demo, a folder.
-        data: a folder with train/, to calibrate on, and valid/, for examples.
-    """
-    if format == "demo":
-        from going_modular.demo import build_demo
-
-        valid = data / "valid"
-        build_demo(target, predictor, some_pictures(valid, 3) if valid.is_dir() else ())
-        return
-    import torch
-
-    from going_modular.onnx_export import export_onnx, quantize
-    from going_modular.pictures import read_picture
-
-    with tempfile.TemporaryDirectory() as folder:
-        whole = target if format == "onnx" else Path(folder) / "model.onnx"
-        export_onnx(predictor.model, whole, predictor.config.image_size)
-        if format == "int8":
-            images = [
-                predictor.transform(read_picture(path))
-                for path in some_pictures(data / "train", 128)
-            ]
-            quantize(whole, target, torch.stack(images).split(32))
-
-
-def export_command(
-    run: str, format: str = "onnx", to: str | None = None, data: str | None = None
-) -> None:
-    """Write a trained model for elsewhere.
-
-    onnx: one file for onnxruntime; what goes in and out is printed. int8: the same in 8
-    bits, a large model's a quarter of the size. demo: a folder with app, weights and
-    Dockerfile, ready to host.
-
-    Args:
-        run: folder of a training, such as runs/first
-        format: onnx, int8 or demo
-        to: file, or for a demo a folder, to write; by default in the run
-        data: int8, demo: folder with train/ and valid/; by default the training's
-
-    Raises:
-        FileExistsError: if the file or folder to write exists already.
-    """
-    from going_modular.predictions import Predictor
-
-    predictor = Predictor.load(run)
-    target = Path(to or Path(run) / EXPORTS[format])
-    if to and target.exists():
-        raise FileExistsError(f"{target} is there already: choose another --to")
-    config = predictor.config
-    write_export(format, predictor, target, Path(data or config.data))
-    files = [path for path in [target, *target.rglob("*")] if path.is_file()]
-    print(f"{target}: {sum(path.stat().st_size for path in files) / 1e6:.2f} MB")
-    if format != "demo":
-        size = config.image_size
-        print(
-            f"in: images (B, 3, {size}, {size}) float32, RGB, "
-            f"{NETWORKS[config.model].pixels}; out: logits of "
-            f"{', '.join(predictor.class_names)}"
-        )
 
 
 def profile_command(trace: str | None = None, **settings: Any) -> None:

@@ -3,18 +3,22 @@
 """From a picture to ranked class probabilities."""
 
 import copy
-from collections.abc import Callable
+import functools
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import nn
+from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from going_modular.checkpoints import check_fit, read_plain, write_json
 from going_modular.config import Config, read_config
 from going_modular.data_setup import create_transforms
-from going_modular.networks import blueprint
+from going_modular.networks import NETWORKS, blueprint
 from going_modular.pictures import read_picture
 from going_modular.urls import fetch
 from going_modular.utils import check_device, class_probs, model_mode, save_model
@@ -26,8 +30,7 @@ def rank_classes(
     """Return [(class name, probability), ...] for a picture, most probable first.
 
     Args:
-        model: from (1, C, H, W) to logits (1, K), or to one logit for two classes; in
-            evaluation mode.
+        model: from (1, C, H, W) to logits (1, K) or (1, 1), in evaluation mode.
         picture: what the transform takes.
         class_names: K names.
         transform: from PIL image to a tensor (C, H, W).
@@ -42,9 +45,8 @@ def rank_classes(
             "PILToTensor and ToDtype(float32)"
         )
     device = next(model.parameters(), image).device
-    with torch.inference_mode():
-        logits = model(image[None].to(device))  # (1, C, H, W) -> (1, K)
-        probs = class_probs(logits)[0].tolist()
+    with torch.inference_mode():  # (1, C, H, W) -> (1, K)
+        probs = class_probs(model(image[None].to(device)))[0].tolist()
     if len(probs) != len(class_names):
         raise ValueError(
             f"the model knows {len(probs)} classes, but there are {len(class_names)} "
@@ -69,12 +71,13 @@ def pred_and_plot_image(
         image_path: a file.
         class_names: K names.
         image_size: (height, width) or one number for both, if there is no transform.
-        transform: from PIL image to (3, H, W); by default a resize and float32 in 0..1.
+        transform: from PIL image to (3, H, W); by default a resize, 0..1, and
+            ImageNet's mean and standard deviation.
         device: where the model is; by default looked up.
 
     Raises:
-        FileNotFoundError, ValueError: as ``read_picture`` and ``rank_classes``;
-            ValueError also for a model on another device.
+        OSError, ValueError: as ``read_picture`` and ``rank_classes``; ValueError also
+            for a model on another device.
     """
     import matplotlib.pyplot as plt  # here: a server draws nothing
 
@@ -85,7 +88,9 @@ def pred_and_plot_image(
         if isinstance(image_size, int):
             image_size = (image_size, image_size)
         to_float = v2.ToDtype(torch.float32, scale=True)
-        transform = v2.Compose([v2.Resize(image_size), v2.PILToTensor(), to_float])
+        normalize = v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+        resize = v2.Resize(image_size)
+        transform = v2.Compose([resize, v2.PILToTensor(), to_float, normalize])
     with model_mode(model, training=False):
         ranked = rank_classes(model, picture, class_names, transform)
     _, ax = plt.subplots(figsize=(4, 4), layout="constrained")
@@ -93,6 +98,21 @@ def pred_and_plot_image(
     ax.set_title(f"{ranked[0][0]}: probability {ranked[0][1]:.2f}")
     ax.axis("off")
     return ranked
+
+
+def open_images(transform: Any, max_pixels: int, sources: list) -> list:
+    """Return what a transform makes of each path or URL, or the error in its place."""
+    images = []
+    for source in sources:
+        try:
+            content, name = source, None
+            if isinstance(source, str) and "://" in source:
+                content, name = fetch(source), source
+            picture = read_picture(content, name=name, max_pixels=max_pixels)
+            images.append(transform(picture))
+        except (ValueError, OSError) as error:
+            images.append(error)
+    return images
 
 
 class Predictor:
@@ -103,40 +123,75 @@ class Predictor:
     Args:
         model, class_names, transform: as for ``rank_classes``.
         device: where to compute; by default where the model is.
-        config: the network's, for ``save``.
+        config: the network's, for ``save``; says the transform if that is None.
+        unsure_below: an answer with a probability below this is not sure.
     """
 
     def __init__(
         self,
         model: nn.Module,
         class_names: list[str],
-        transform: Callable,
+        transform: Callable | None,
         device: torch.device | str | None = None,
         *,
         config: Config | None = None,
         unsure_below: float = 0.5,
     ):
+        if config and not transform:
+            network, size = NETWORKS[config.model], config.image_size
+            prepare, _, to_float = create_transforms(
+                size, "none", network.mean, network.std, resize=config.resize
+            )
+            transform = v2.Compose([prepare, to_float])
         first = next(model.parameters(), torch.zeros(()))
         self.device = torch.device(device or first.device)
         self.model = copy.deepcopy(model).to(self.device).eval()
         self.class_names = list(class_names)
         self.transform = transform
         self.config = config
-        self.unsure_below = unsure_below
+        self.unsure_below = float(unsure_below)
+        if not 0 <= self.unsure_below <= 1:
+            raise ValueError(f"unsure_below is {unsure_below}: choose one from 0 to 1")
 
-    def __call__(
-        self, source: str | Path | bytes | Image.Image
-    ) -> list[tuple[str, float]]:
+    def __call__(self, source: Any) -> list[tuple[str, float]]:
         """Return the ranking for a path, a URL, bytes or a PIL image.
 
         Raises:
-            FileNotFoundError, ValueError: as ``read_picture`` and ``fetch``.
+            OSError, ValueError: as ``read_picture`` and ``fetch``.
         """
-        name = None
-        if isinstance(source, str) and "://" in source:
-            source, name = fetch(source), source
-        picture = read_picture(source, name=name)
-        return rank_classes(self.model, picture, self.class_names, self.transform)
+        (answer,) = self.probs([source])
+        if isinstance(answer, Exception):
+            raise answer
+        ranked = sorted(zip(answer, self.class_names, strict=True), reverse=True)
+        return [(name, prob) for prob, name in ranked]
+
+    @torch.inference_mode()
+    def probs(
+        self, sources: Any, batch_size: int = 32, num_workers: int = 0
+    ) -> Iterator[list[float] | Exception]:
+        """Yield the probabilities of all classes, or the error, for many pictures.
+
+        Args:
+            sources: of each what a call takes.
+            batch_size: pictures that the model answers at once.
+            num_workers: processes that read pictures.
+        """
+        max_pixels = (self.config or Config()).max_pixels
+        batches = DataLoader(
+            sources,
+            batch_size,
+            num_workers=num_workers,
+            collate_fn=functools.partial(open_images, self.transform, max_pixels),
+            generator=torch.Generator(),  # not torch's own
+        )
+        for batch in batches:
+            images = [image for image in batch if not isinstance(image, Exception)]
+            rows = []
+            if images:
+                logits = self.model(torch.stack(images).to(self.device))
+                rows = class_probs(logits).tolist()
+            for image in batch:
+                yield image if isinstance(image, Exception) else rows.pop(0)
 
     def save(self, folder: str | Path) -> None:
         """Write config.json and best.pt, the weights, for ``load``.
@@ -145,43 +200,44 @@ class Predictor:
             ValueError: if there is no config, or one that does not fit the model.
         """
         if not self.config:
-            raise ValueError(
-                "save needs a config: "
-                'Predictor(..., config=Config(model="effnet_lite0", image_size=160))'
-            )
+            raise ValueError("save needs a config: Predictor(..., config=Config(...))")
         _, wanted = blueprint(self.config, len(self.class_names))
         check_fit(self.model.state_dict(), wanted, "the predictor")
         save_model(self.model, folder, "best.pt")
-        write_json(
-            Path(folder) / "config.json",
-            vars(self.config) | {"class_names": self.class_names},
-        )
+        kept = vars(self.config) | {"class_names": self.class_names}
+        kept["unsure_below"] = self.unsure_below
+        del kept["data"], kept["weights"]  # paths of this machine
+        write_json(Path(folder) / "config.json", kept)
 
     @classmethod
     def load(
-        cls, folder: str | Path, device: torch.device | str = "cpu"
+        cls,
+        folder: str | Path,
+        device: torch.device | str = "cpu",
+        *,
+        unsure_below: float | None = None,
     ) -> "Predictor":
         """Read what ``save``, or a training, wrote; nothing in it is run.
 
         Args:
-            folder: it holds config.json and best.pt.
+            folder: it holds config.json and best.pt; or the path of such weights.
             device: where to compute.
+            unsure_below: in place of the one in config.json.
 
         Raises:
             FileNotFoundError: if a file is missing.
             ValueError: if the config describes no model, or the weights are damaged,
-                pickled, not finite, or those of another model.
+                pickled, not finite, or of another one.
         """
         config, names = read_config(folder)
-        path = Path(folder) / "best.pt"
+        path = Path(folder)
+        path = path if path.is_file() else path / "best.pt"
         state = read_plain(path)
         try:
             network, wanted = blueprint(config, len(names))
-        except (ValueError, RuntimeError) as error:  # the latter from torch
-            raise ValueError(
-                f"{folder}/config.json describes no model: {error}"
-            ) from None
-        check_fit(state, wanted, path)
+        except ValueError as error:
+            raise ValueError(f"{folder} describes no model: {error}") from None
+        state = check_fit(state, wanted, path)
         if not all(value.isfinite().all() for value in state.values()):
             raise ValueError(
                 f"{path} holds numbers that are not finite: take an earlier checkpoint"
@@ -189,11 +245,6 @@ class Predictor:
         with torch.random.fork_rng(devices=[]):  # the initial weights are replaced
             model = network.build(config, len(names))
         model.load_state_dict(state)
-        prepare, _, to_float = create_transforms(
-            config.image_size,
-            "none",
-            network.mean,
-            network.std,
-            resize=config.resize,
-        )
-        return cls(model, names, v2.Compose([prepare, to_float]), device, config=config)
+        kept = json.loads(path.with_name("config.json").read_text("utf-8-sig"))
+        limit = kept.get("unsure_below", 0.5) if unsure_below is None else unsure_below
+        return cls(model, names, None, device, config=config, unsure_below=limit)

@@ -23,8 +23,8 @@ from PIL import Image
 
 from going_modular import experiment, updates
 from going_modular.__main__ import COMMANDS, SPELLINGS, Ended, main
-from going_modular.commands import EXPORTS
 from going_modular.config import Config, read_config
+from going_modular.exports import EXPORTS
 from going_modular.networks import NETWORKS
 from going_modular.pictures import read_picture
 from going_modular.predictions import Predictor
@@ -144,7 +144,9 @@ def test_version(root, capsys):
 
 def test_every_commands_help_says_what_it_does(capsys):
     overview = in_one_line(said(capsys, "--help"))
-    assert COMMANDS.keys() == {"train", "predict", "serve", "export", "profile"}
+    assert list(COMMANDS) == (
+        ["check", "train", "evaluate", "predict", "serve", "export", "profile"]
+    )
     for name, command in COMMANDS.items():
         first_line = command.__doc__.splitlines()[0]
         assert f"{name} {first_line}" in overview

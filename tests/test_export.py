@@ -395,7 +395,7 @@ ORDER = {  # the table of the layers, said a second time
     "learning": ["metrics", "engine", "schedules", "updates", "distributed"],
     "running": ["trackers", "runs", "states", "experiment"],
     "doors": ["predictions", "onnx_export", "evaluation", "guard", "app", "demo"]
-    + ["measure", "training", "commands", "__main__", "train"],
+    + ["measure", "exports", "training", "commands", "__main__", "train"],
 }
 TRAINING = {*ORDER["learning"], *ORDER["running"]}
 

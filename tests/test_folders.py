@@ -675,9 +675,13 @@ def test_code_for_the_well_known_interface_runs_unchanged(folder, tmp_path, tran
     )
     plt.close("all")
     assert sorted(name for name, _ in ranked) == class_names
-    by_default = pred_and_plot_image(model, path, class_names, image_size=(64, 64))
+    normalize = transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    theirs = transforms.Compose([transform, normalize])
+    for size in ((64, 64), 64):
+        by_default = pred_and_plot_image(model, path, class_names, image_size=size)
+        ranked = pred_and_plot_image(model, path, class_names, transform=theirs)
+        assert dict(by_default) == pytest.approx(dict(ranked))
     plt.close("all")
-    assert dict(by_default) == pytest.approx(dict(ranked))
 
 
 def test_loaders_give_every_picture_once_and_the_test_in_order(folder):
@@ -777,11 +781,15 @@ def test_a_prediction_is_that_of_the_model(folder):
     model.eval()
     small = Image.open(path).resize((16, 16), Image.Resampling.BILINEAR)
     with torch.no_grad():
-        logits = model(transforms.ToTensor()(small)[None])
+        image = transforms.ToTensor()(small)
+        image = transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))(
+            image
+        )
+        logits = model(image[None])
     probs = torch.softmax(logits, dim=1)[0].tolist()
     expected = dict(zip("abc", probs, strict=True))
     assert dict(ranked) == pytest.approx(expected)
-    assert [p for _, p in ranked] == sorted(expected.values(), reverse=True)
+    assert [p for _, p in ranked] == sorted(dict(ranked).values(), reverse=True)
     assert title == f"{ranked[0][0]}: probability {ranked[0][1]:.2f}"
 
 

@@ -49,7 +49,7 @@ LAYERS = {
     "running": ["trackers", "runs", "states", "experiment"],
     "doors": [
         *["predictions", "onnx_export", "evaluation", "guard", "app", "demo"],
-        *["measure", "training", "commands", "__main__", "train"],
+        *["measure", "exports", "training", "commands", "__main__", "train"],
     ],
 }
 MODULES = [*chain(*LAYERS.values())]

@@ -1,0 +1,108 @@
+# Written by tools/export.py from 09_deployment.ipynb: edit there, not here.
+"""A trained model written for elsewhere: ONNX, 8 bits, a demo's folder."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from going_modular.config import Choices
+from going_modular.networks import NETWORKS
+
+
+def home_of(run: str | Path) -> Path:
+    """Return the folder of a training, also for the path of a file in it."""
+    return Path(run).parent if Path(run).is_file() else Path(run)
+
+
+EXPORTS = Choices(  # format -> name in the run
+    "format", {"onnx": "model.onnx", "int8": "model_int8.onnx", "demo": "demo"}
+)
+
+
+def some_pictures(folder: Path, count: int) -> list[str]:
+    """Return the paths of up to ``count`` pictures, taken evenly from a folder."""
+    from going_modular.pictures import list_pictures
+
+    paths = list_pictures(folder)
+    return paths[:: max(len(paths) // count, 1)][:count]
+
+
+def write_export(format: str, predictor: Any, target: Path, data: Path) -> None:
+    """Write a Predictor as ``target``.
+
+    Args:
+        format: one of EXPORTS.
+        predictor: the Predictor.
+        target: a file or, for a demo, a folder.
+        data: what ``find_splits`` takes: train, to calibrate on, valid, for examples.
+    """
+    from going_modular.folders import find_splits
+
+    if format == "demo":
+        from going_modular.demo import build_demo
+
+        splits = find_splits(data) if data.exists() else {}
+        valid = splits.get("valid")
+        build_demo(target, predictor, some_pictures(valid, 3) if valid else ())
+        return
+    import torch
+
+    from going_modular.onnx_export import export_onnx, quantize
+    from going_modular.pictures import read_picture
+
+    config, network = predictor.config, NETWORKS[predictor.config.model]
+    metadata = {
+        "class_names": json.dumps(predictor.class_names),
+        "image_size": str(config.image_size),
+        "resize": config.resize,
+        "mean": json.dumps([*(network.mean or (0,) * 3)]),
+        "std": json.dumps([*(network.std or (1,) * 3)]),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        whole = target if format == "onnx" else Path(folder) / "model.onnx"
+        export_onnx(predictor.model, whole, config.image_size, metadata=metadata)
+        if format == "int8":
+            images = [
+                predictor.transform(read_picture(path, max_pixels=config.max_pixels))
+                for path in some_pictures(find_splits(data)["train"], 128)
+            ]
+            quantize(whole, target, torch.stack(images).split(32))
+
+
+def export_command(
+    run: str, format: str = "onnx", to: str | None = None, data: str | None = None
+) -> None:
+    """Write a trained model for elsewhere.
+
+    onnx: one file for onnxruntime; what goes in and out is printed, and in the file's
+    metadata. int8: the same in 8 bits, a large model's a quarter of the size. demo: a
+    folder with app, weights and Dockerfile, ready to host.
+
+    Args:
+        run: folder of a training, such as runs/first
+        format: onnx, int8 or demo
+        to: file, or for a demo a folder, to write; by default in the run
+        data: int8, demo: pictures to calibrate on, or to show; by default the
+            training's
+
+    Raises:
+        FileExistsError: if the file or folder to write exists already.
+    """
+    from going_modular.predictions import Predictor
+
+    predictor = Predictor.load(run)
+    target = Path(to or home_of(run) / EXPORTS[format])
+    if to and target.exists():
+        raise FileExistsError(f"{target} is there already: choose another --to")
+    config = predictor.config
+    write_export(format, predictor, target, Path(data or config.data))
+    files = [path for path in [target, *target.rglob("*")] if path.is_file()]
+    print(f"{target}: {sum(path.stat().st_size for path in files) / 1e6:.2f} MB")
+    if format != "demo":
+        size = config.image_size
+        print(
+            f"in: images (B, 3, {size}, {size}) float32, RGB, resized by "
+            f"{config.resize}, {NETWORKS[config.model].pixels}; out: logits of "
+            f"{', '.join(predictor.class_names)}"
+        )
