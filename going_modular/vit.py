@@ -29,13 +29,11 @@ class PatchEmbedding(nn.Module):
         self.position_embeddings = nn.Parameter(0.02 * positions)
 
     def forward(self, images: Tensor) -> Tensor:
-        size = self.projection.kernel_size[0]
-        # (B, C, H, W) -> (B, C, H / P, P, W / P, P) -> (B, H / P, W / P, C, P, P)
-        patches = images.unflatten(3, (-1, size)).unflatten(2, (-1, size))
+        layer, sides = self.projection, (-1, self.projection.kernel_size[0])
+        # (B, C, H, W) -> (B, C, H / P, P, W / P, P) -> (B, N, C P²) -> (B, N, D)
+        patches = images.unflatten(3, sides).unflatten(2, sides)
         patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
-        matrix = self.projection.weight.flatten(1)  # (D, C, P, P) -> (D, C P²)
-        # (B, N, C P²) -> (B, N, D)
-        tokens = nn.functional.linear(patches, matrix, self.projection.bias)
+        tokens = nn.functional.linear(patches, layer.weight.flatten(1), layer.bias)
         token = self.class_token.expand(images.shape[0], -1, -1)  # -> (B, 1, D)
         return self.position_embeddings + torch.cat([token, tokens], 1)  # (B, N+1, D)
 
@@ -168,8 +166,7 @@ class ViT(nn.Module):
 
     def __init__(self, config: ViTConfig):
         super().__init__()
-        size = config.image_size
-        channels = config.in_channels
+        size, channels = config.image_size, config.in_channels
         embed_dim = config.embed_dim
         self.config, self.image_shape = config, (channels, size, size)
         self.embedding = PatchEmbedding(size, config.patch_size, channels, embed_dim)

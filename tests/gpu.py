@@ -509,7 +509,7 @@ def make_tables(options) -> bool:
     """Run the benchmarks that are for a GPU."""
     right = True
     for script, (arguments, seconds) in TABLES.items():
-        if options.cpu and script != "speedrun.py":
+        if options.cpu and script != "small.py":
             continue
         print(f"\n## {script}\n", flush=True)
         if script == "precision.py" and importlib.util.find_spec("timm") is None:

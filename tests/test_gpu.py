@@ -110,4 +110,4 @@ def test_all_of_it_in_small_on_a_cpu(root, tmp_path):
     assert "- 00_tensors: " in done.stdout and "equal in every bit" in done.stdout
     found = json.loads(path.read_text())
     assert "CPU" in found["machine"] and len(found["cost"]) == 3
-    assert found["speedrun"]
+    assert found["small"]
