@@ -72,6 +72,7 @@ def test_get_device_on_every_machine(free_choice, monkeypatch, best):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: best == "cuda")
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: best == "mps")
     monkeypatch.setattr(torch.accelerator, "current_accelerator", current_accelerator)
+    monkeypatch.setattr(torch, "empty", lambda *_, device: None)  # any can be used
     assert get_device().type == best
     monkeypatch.setenv("GOING_MODULAR_DEVICE", "meta")
     assert get_device() == torch.device("meta")
