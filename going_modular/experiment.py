@@ -209,11 +209,11 @@ def run(
         ValueError, FloatingPointError: as ``train_epochs``.
     """
     out = Path(out)
-    if rows is None:
+    is_main = experiment.group.rank == 0
+    if rows is None and is_main:
         check_free(out)
     rows, config = list(rows or []), experiment.config
     epochs, patience = config.epochs, config.early_stopping
-    is_main = experiment.group.rank == 0
     if is_main:
         write_json(out / "config.json", experiment.described)
     others = (experiment.valid_dataloader, experiment.optimizer, experiment.loss_fn)
