@@ -30,7 +30,9 @@ PAGES = [
 COMMANDS = [  # how each of the README's commands begins; the tests below run them
     "pip install -r requirements.txt && jupyter lab",  # test_course.py
     "pip install -r requirements.txt -r requirements-dev.txt && pytest",  # .ci/run
+    "python -m going_modular check",
     "python -m going_modular train",
+    "python -m going_modular evaluate",
     "python -m going_modular predict",
     "python -m going_modular export",
     "python -m going_modular serve",
@@ -295,6 +297,18 @@ def test_predict_as_the_readme_says(root, trained):
     assert "horse_004.png" in printed and {"cat", "dog", "horse"} <= set(
         re.findall(r"\w+", printed)
     )
+
+
+def test_check_as_the_readme_says(root, trained):
+    printed = run_here(words_of(root, "python -m going_modular check"), trained)
+    assert {"cat", "dog", "horse"} <= set(re.findall(r"\w+", printed))
+
+
+def test_evaluate_as_the_readme_says(root, trained):
+    printed = run_here(words_of(root, "python -m going_modular evaluate"), trained)
+    assert "accuracy 0." in printed.splitlines()[-1] and "±" in printed
+    out = trained / "runs" / "first" / "evaluation-test"
+    assert {"confusion.png", "pictures.csv"} <= {path.name for path in out.iterdir()}
 
 
 def test_export_as_the_readme_says(root, trained):
