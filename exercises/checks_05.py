@@ -162,11 +162,12 @@ def check_to_arguments(to_arguments):
     from going_modular.config import Config
 
     options = {field.name for field in dataclasses.fields(Config)} - {"channels"}
-    for augment in (True, False):
+    for switch in (True, False):
         config = Config(
             data="data/my pictures",
             model=random.choice(["tinyvgg", "cnn"]),
-            augment=augment,
+            compile=switch,
+            deterministic=not switch,
             epochs=random.randint(1, 9),
             lr=random.random() + 0.001,
             batch_size=random.randint(1, 99),
