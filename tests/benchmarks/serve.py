@@ -1,10 +1,11 @@
 """Seconds that visitors of the app wait: one after another, and 32 at once.
 
-    python tests/benchmarks/serve.py [--clients 32] [--requests 4] [--size 128]
+    python tests/benchmarks/serve.py [--clients 32] [--requests 4] [--size 128] [--load]
 
-Each of the 32 asks several times. The app runs as a user starts it: ``python app.py``
-in the folder that ``build_demo`` writes, EfficientNet-Lite0 in it. Exit status 1 if an
-answer is lost or wrong.
+Each of the 32 asks several times. --load: the app's memory, too, after 100 and 500
+requests and after 64 clients that asked for 30 seconds without a pause. The app runs
+as a user starts it: ``python app.py`` in the folder that ``build_demo`` writes,
+EfficientNet-Lite0 in it. Exit status 1 if an answer is lost or wrong.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from going_modular.config import Config
 from going_modular.demo import build_demo
 from going_modular.effnet import create_effnet_lite0_model
 from going_modular.predictions import Predictor
-from tests.test_app import App, draw, encode, started
+from tests.test_app import App, ask_for, draw, encode, memory_of, started
 
 
 def visit(app, picture, expected, requests):
@@ -44,6 +45,23 @@ def report(name, seconds, wall):
     )
 
 
+def put_load_on(app, picture, expected):
+    """Print the memory after requests, each alone and many at once; return the lost."""
+    lost = visit(app, picture, expected, 100)[1]
+    first = memory_of(app.url.process)
+    print(f"after 100 requests {first:6.0f} MB")
+    lost += visit(app, picture, expected, 400)[1]
+    memory = memory_of(app.url.process)
+    print(f"after 500 requests {memory:6.0f} MB ({memory / first - 1:+.1%})")
+    answers = ask_for(app, 30, 64)
+    memory = memory_of(app.url.process)
+    print(
+        f"after 64 clients   {memory:6.0f} MB ({memory / first - 1:+.1%}), "
+        f"{len(answers) / 30:.1f} requests/s"
+    )
+    return lost + sum(not isinstance(answer, dict) for answer in answers)
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -53,6 +71,7 @@ def main():
     parser.add_argument(
         "--size", type=int, default=128, help="pixels a side that the model looks at"
     )
+    parser.add_argument("--load", action="store_true", help="measure memory, too")
     options = parser.parse_args()
     model, transform = create_effnet_lite0_model(3, "cpu", image_size=options.size)
     config = Config(model="effnet_lite0", image_size=options.size)
@@ -80,6 +99,8 @@ def main():
                 f"{options.clients} clients", everything, time.perf_counter() - begin
             )
             lost += sum(number for _, number in found)
+            if options.load:
+                lost += put_load_on(app, picture, expected)
     print(f"{lost} answers lost or wrong")
     return 1 if lost else 0
 
