@@ -178,10 +178,8 @@ def verdict(error: BaseException) -> tuple[int, str]:
         return 4 if isinstance(error, FloatingPointError) else 2, f"error: {line}"
     if os.environ.get("GOING_MODULAR_TRACEBACK"):
         raise error
-    return 1, (
-        f"error: {kind}: {line}; nobody has foreseen it, GOING_MODULAR_TRACEBACK=1 "
-        "shows where it is"
-    )
+    where = "GOING_MODULAR_TRACEBACK=1 shows where it is"
+    return 1, f"error: {kind}: {line}; nobody has foreseen it, {where}"
 
 
 def main(arguments: list[str] | None = None) -> int:
