@@ -336,9 +336,6 @@ def test_spellings_of_other_tools_are_understood(words, monkeypatch):
         if flag in words.replace("_", "-").split():
             assert name.partition("=")[0].removeprefix("--").replace("-", "_") in given
     assert config.image_size in (16, Config.image_size)
-        "none",
-        "light",
-    )
 
 
 def test_each_foreign_spelling_is_an_option_of_ours(capsys):
