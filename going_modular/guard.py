@@ -45,8 +45,8 @@ async def sweep_uploads() -> None:
 
 ROUTES = re.compile(  # what the page and programs ask for
     r"/(config|theme\.css|favicon\.ico|manifest\.json|(assets|static|svelte)/.+)?"
-    r"|/gradio_api/(info|startup-events|app_id|upload|queue/(join|data)|(run|call)/predict"
-    r"|call/predict/\w+|file=(?!https?:).+)/?"
+    r"|/gradio_api/(info|startup-events|app_id|upload|queue/(join|data)"
+    r"|(run|call)/predict|call/predict/\w+|file=(?!https?:).+)/?"
 )
 
 
