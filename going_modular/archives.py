@@ -17,35 +17,26 @@ def missing(kind: str, path: str | Path) -> FileNotFoundError:
     )
 
 
-def check_zip_member(archive: Path, member: zipfile.ZipInfo) -> None:
-    """Raise ValueError unless member is a file or folder that stays where it is put."""
-    name = member.orig_filename  # as stored; ``filename`` is adapted to this system
-    if re.search(r"^/|[\\\0]|(^|/)(\.\.(/|$)|.:)", name):
-        raise ValueError(
-            f"{archive} is refused: its member {name!r} could be written outside the "
-            "folder"
-        )
-    if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise ValueError(
-            f"{archive} is refused: its member {name!r} is a link or a device, not a "
-            "file or folder"
-        )
-
-
 def check_members(
     archive: Path, members: list[zipfile.ZipInfo], max_bytes: int
 ) -> None:
     """Raise ValueError if a member is not safe, or all would have above max_bytes."""
-    for member in members:
-        check_zip_member(archive, member)
     total = sum(member.file_size for member in members)
-    if total > max_bytes:
-        largest = max(members, key=lambda member: member.file_size).orig_filename
-        raise ValueError(
-            f"{archive} is refused: unpacked it has {total:,} bytes, its largest "
-            f"member is {largest!r}; the limit is {max_bytes:,}. "
-            "Pass a larger max_bytes if you trust it."
-        )
+    for member in sorted(members, key=lambda member: -member.file_size):
+        name = member.orig_filename  # as stored; ``filename`` is adapted to this system
+        kind = stat.S_IFMT(member.external_attr >> 16)
+        problem = ""
+        if re.search(r"^/|[\\\0]|(^|/)(\.\.(/|$)|.:)", name):
+            problem = "could be written outside the folder"
+        elif kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            problem = "is a link or a device, not a file or folder"
+        elif total > max_bytes:
+            problem = (
+                f"is the largest of {total:,} bytes, unpacked; the limit is "
+                f"{max_bytes:,}. Pass a larger max_bytes if you trust it"
+            )
+        if problem:
+            raise ValueError(f"{archive} is refused: its member {name!r} {problem}")
 
 
 def unpack(

@@ -3,6 +3,7 @@
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,9 @@ from going_modular.image_folder import ImageFolderDataset
 def pad_to_square(picture: Image.Image, side: int) -> Image.Image:
     """Return a picture scaled to fit into a square, in the middle of it, on black."""
     scale = side / max(picture.size)
-    width, height = (max(round(length * scale), 1) for length in picture.size)
-    scaled = picture.resize((width, height), Image.Resampling.BILINEAR)
-    square = Image.new(picture.mode, (side, side))
-    square.paste(scaled, ((side - width) // 2, (side - height) // 2))
-    return square
+    size = [max(round(length * scale), 1) for length in picture.size]
+    scaled = picture.resize(size, Image.Resampling.BILINEAR)
+    return ImageOps.pad(scaled, (side, side))
 
 
 def create_transforms(
@@ -77,6 +76,7 @@ def create_transforms(
     return prepare, v2.Compose(changes[augment] + to_float), v2.Compose(to_float)
 
 
+@dataclass(eq=False)
 class EpochBatches(Sampler):
     """Batches of (index, seed) pairs, decided by (seed, epoch) alone.
 
@@ -101,29 +101,27 @@ class EpochBatches(Sampler):
         ValueError: if batch_size is below 1.
     """
 
-    def __init__(
-        self,
-        dataset: Any,
-        batch_size: int,
-        seed: int,
-        *,
-        shuffle: bool = True,
-        rank: int = 0,
-        size: int = 1,
-    ):
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; take at least 1")
-        self.dataset = dataset
-        self.batch_size = batch_size
-        self.seed = seed
-        self.shuffle = shuffle
-        self.part = slice(rank, None, size)
-        self.epoch = self.count = 0
+    dataset: Any
+    batch_size: int
+    seed: int
+    _: KW_ONLY
+    shuffle: bool = True
+    rank: int = 0
+    size: int = 1
+    epoch: int = 0
+    count: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size is {self.batch_size}; take at least 1")
+
+    def starts(self) -> range:
+        """Return where all batches but the first begin."""
+        last = len(self.dataset) - (self.batch_size > 1)  # no batch begins there
+        return range(self.batch_size, last, self.batch_size)
 
     def __len__(self) -> int:
-        total = len(self.dataset)
-        has_lone = total > self.batch_size and total % self.batch_size == 1
-        return -(-total // self.batch_size) - has_lone
+        return len(self.starts()) + 1
 
     def __iter__(self) -> Iterator[list[list[int]]]:
         self.epoch += 1  # at the first batch: a DataLoader may ask for unused iterators
@@ -135,11 +133,9 @@ class EpochBatches(Sampler):
         seeds = torch.randint(2**63 - 1, (total,), generator=generator)
         indices = order if self.shuffle else torch.arange(total)
         # (N, 2) -> batches
-        batches = torch.stack([indices, seeds], dim=1).split(self.batch_size)
-        if len(batches) > len(self):
-            batches = (*batches[:-2], torch.cat(batches[-2:]))
-        for batch in batches:
-            part = batch[self.part].tolist()
+        pairs = torch.stack([indices, seeds], dim=1)
+        for batch in pairs.tensor_split([*self.starts()]):
+            part = batch[self.rank :: self.size].tolist()
             self.count += len(part)
             if part:  # a small last batch may have nothing for this process
                 yield part

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import FashionMNIST
-from torchvision.datasets.utils import check_md5
+from torchvision.datasets.utils import check_integrity
 
 
 def make_circles(
@@ -117,17 +117,13 @@ def read_fashion_mnist(root: str | Path, name: str) -> torch.Tensor:
         The unpacked bytes, (number of bytes,) uint8.
 
     Raises:
-        FileNotFoundError: if the archive is missing.
-        ValueError: if its checksum is wrong.
+        OSError: if the archive is missing, or its checksum is wrong.
     """
     path = Path(root, "FashionMNIST/raw", name)
-    advice = "Restore it, in the course's folder: git checkout -- data/FashionMNIST"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing. {advice}")
-    if not check_md5(path, dict(FashionMNIST.resources)[name]):
-        raise ValueError(
-            f"{path} is damaged: {path.stat().st_size:,} bytes with a wrong checksum. "
-            f"{advice}"
+    if not check_integrity(path, dict(FashionMNIST.resources)[name]):
+        raise OSError(
+            f"{path} is missing, or damaged. Restore it, in the course's folder: "
+            "git checkout -- data/FashionMNIST"
         )
     return torch.frombuffer(
         bytearray(gzip.decompress(path.read_bytes())), dtype=torch.uint8
@@ -147,8 +143,7 @@ class FashionMNISTTensors(Dataset):
         classes: the ten names.
 
     Raises:
-        FileNotFoundError: if an archive is missing.
-        ValueError: if an archive is damaged.
+        OSError: if an archive is missing or damaged.
     """
 
     classes = list(FashionMNIST.classes)
@@ -189,8 +184,7 @@ def create_fashion_mnist_dataloaders(
         seed: decides the orders of the training images, a new one in each epoch.
 
     Raises:
-        FileNotFoundError: if an archive is missing.
-        ValueError: if an archive is damaged.
+        OSError: if an archive is missing or damaged.
     """
     train_data = FashionMNISTTensors(root)
     return (

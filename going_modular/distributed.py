@@ -139,10 +139,11 @@ def check_batch_split(
 
     Also if it would have none to validate on.
     """
-    last = train_size % batch_size or batch_size
-    if min(last, valid_size) < group.size:
+    batches, last = divmod(train_size, batch_size)
+    smallest = last if last > 1 or not batches else batch_size  # a lone last joins it
+    if min(smallest, valid_size) < group.size:
         raise ValueError(
-            f"an epoch's last batch has {last} pictures, valid has {valid_size}: too "
-            f"few for {group.size} processes. Choose another --batch-size, or fewer "
-            "processes."
+            f"an epoch's smallest batch has {smallest} pictures, valid has "
+            f"{valid_size}: too few for {group.size} processes. Choose another "
+            "--batch-size, or fewer processes."
         )

@@ -5,12 +5,12 @@ import collections
 import hashlib
 import itertools
 import math
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -40,24 +40,22 @@ def find_splits(data: str | Path) -> dict[str, Path]:
         ValueError: as ``unpack``; or if the folder holds none of these.
     """
     folder = Path(data).expanduser()
-    archive = folder if folder.suffix.lower() == ".zip" else Path(f"{folder}.zip")
-    if archive.is_file() and not folder.is_dir():
-        folder = unpack(archive, archive.with_suffix(""))
     if not folder.is_dir():
-        raise missing("folder", folder)
+        archive = Path(f"{str(folder).removesuffix('.zip')}.zip")
+        if not archive.is_file():
+            raise missing("folder", folder)
+        folder = unpack(archive, archive.with_suffix(""))
     for _ in range(9):  # of folders in folders; a link may lead in a circle
         inside = [path for path in folder.iterdir() if not HIDDEN.match(path.name)]
         places = [path for path in sorted(inside) if path.is_dir()]
         splits = {
-            SPLITS[place.name.lower()]: place
-            for place in places
-            if place.name.lower() in SPLITS  # which may be a class, such as trains
-            and any(path.is_dir() for path in place.iterdir())
+            SPLITS[name]: place
+            for name in SPLITS
+            for place in places  # which may be a class, such as trains
+            if place.name.lower() == name and any(map(Path.is_dir, place.iterdir()))
         }
-        if splits:
-            return {name: splits[name] for name in SPLITS if name in splits}
-        if len(places) > 1:
-            return {"train": folder}
+        if splits or len(places) > 1:
+            return splits or {"train": folder}
         if not places:
             break
         folder = places[0]
@@ -86,19 +84,20 @@ def hold_out(
     """
     if not 0 < share < 1:
         raise ValueError(f"valid_share is {share}: choose a number between 0 and 1")
-    rng = np.random.default_rng(seed)
-    kept, held = [], []
+    rng = random.Random(seed)
+    held: set[tuple[str, int]] = set()
     for _, group in itertools.groupby(samples, key=lambda sample: sample[1]):
         own = list(group)
         if len(own) < 2:
             raise ValueError(
                 f"{own[0][0]} is the only picture of its class: validation takes one"
             )
-        count = min(max(round(share * len(own)), 1), len(own) - 1)
-        order = rng.permutation(len(own)).tolist()
-        held += [own[index] for index in sorted(order[:count])]
-        kept += [own[index] for index in sorted(order[count:])]
-    return kept, held
+        count = max(round(share * len(own)), 1)
+        held.update(rng.sample(own, min(count, len(own) - 1)))
+    return (
+        [sample for sample in samples if sample not in held],
+        [sample for sample in samples if sample in held],
+    )
 
 
 def open_folders(
@@ -140,18 +139,15 @@ def open_folders(
         raise ValueError(f"{data} holds {names}, but no train: rename what it is")
     if "valid" in splits and valid_share:
         raise ValueError(f"{data} holds {names}: leave out valid_share")
-    prepare, *changes = transforms
-    train, valid = datasets = [
-        ImageFolderDataset(
-            splits.get(name, splits["train"]), change, max_pixels=max_pixels
-        )
-        for name, change in zip(("train", "valid"), changes, strict=True)
-    ]
+    prepare, change, plain = transforms
+    train = ImageFolderDataset(splits["train"], change, max_pixels=max_pixels)
+    place = splits.get("valid", train.folder)
+    valid = ImageFolderDataset(place, plain, max_pixels=max_pixels)
     if "valid" not in splits:
         share, valid.skipped = valid_share or 0.2, []
         train.samples, valid.samples = hold_out(train.samples, share, seed)
         notes.append(
-            f"{splits['train']} has no valid beside it: {len(valid)} of its pictures, "
+            f"{place} has no valid beside it: {len(valid)} of its pictures, "
             f"{share:.0%} of each class, are held out to validate with"
         )
     loaders = create_dataloaders(
@@ -159,7 +155,7 @@ def open_folders(
     )
     if len(train.classes) < 2:
         raise ValueError(f"{data} has one class, {train.classes[0]}: it takes two")
-    for dataset in datasets:
+    for dataset in (train, valid):
         if dataset.skipped:
             notes.append(
                 f"{dataset.folder}: {len(dataset.skipped)} files are skipped, "
@@ -176,15 +172,13 @@ def open_folders(
 
 def fingerprint(dataset: ImageFolderDataset) -> dict[str, list]:
     """Return {class: [number of pictures, hash of their bytes]}, in their order."""
-    hashes = [hashlib.blake2b(digest_size=16) for _ in dataset.classes]
+    hashes = {name: hashlib.blake2b(digest_size=16) for name in dataset.classes}
+    counts = dict.fromkeys(hashes, 0)
     for path, label in dataset.samples:
-        with open(path, "rb") as file:
-            hashes[label].update(hashlib.file_digest(file, "blake2b").digest())
-    counts = collections.Counter(label for _, label in dataset.samples)
-    return {
-        name: [counts[label], hashes[label].hexdigest()]
-        for label, name in enumerate(dataset.classes)
-    }
+        name = dataset.classes[label]
+        counts[name] += 1
+        hashes[name].update(hashlib.blake2b(Path(path).read_bytes()).digest())
+    return {name: [counts[name], hashes[name].hexdigest()] for name in hashes}
 
 
 @dataclass
@@ -207,10 +201,10 @@ class Report:
         for split, counts in self.counts.items():
             shown = ", ".join(f"{name} {count:,}" for name, count in counts.items())
             lines.append(f"{split}: {sum(counts.values()):,} pictures: {shown}")
-        sizes = sorted(self.sizes, key=math.prod) or [(0, 0)]
-        chosen = (sizes[0], sizes[len(sizes) // 2], sizes[-1])
-        shown = ", ".join(f"{width} × {height}" for width, height in chosen)
-        lines.append(f"smallest, median and largest: {shown} pixels")
+        if self.sizes:
+            sizes = [f"{x} × {y}" for x, y in sorted(self.sizes, key=math.prod)]
+            shown = ", ".join((sizes[0], sizes[len(sizes) // 2], sizes[-1]))
+            lines.append(f"smallest, median and largest: {shown} pixels")
         for title, items in self.findings.items():
             lines += [f"{title}: {len(items)}", *(f"    {item}" for item in items)]
         return "\n".join(lines)
@@ -226,25 +220,26 @@ def check_folder(data: str | Path, max_pixels: int = MAX_PIXELS) -> Report:
     Raises:
         OSError, ValueError: as ``find_splits``.
     """
-    found = {"broken": [], "skipped": [], "in two splits": [], "twice in one": []}
+    report = Report({}, [], collections.defaultdict(list))
     places = collections.defaultdict(list)  # of each picture
-    counts = {}
     for split, folder in find_splits(data).items():
         classes, pictures, others = scan_folder(folder)
-        counts[split] = dict.fromkeys(classes, 0)
-        found["skipped"] += others
+        counts = report.counts[split] = dict.fromkeys(classes, 0)
+        report.findings["skipped"] += others
         for path in tqdm(pictures, split, leave=False, disable=None):
             try:
-                counts[split][Path(path).parts[len(folder.parts)]] += 1
-                places[pixel_hash(path, max_pixels)].append((split, path))
+                counts[Path(path).parts[len(folder.parts)]] += 1
+                key = pixel_hash(path, max_pixels)
             except KeyError:
-                found["skipped"].append(path)  # it is in no class
+                report.findings["skipped"].append(path)  # it is in no class
             except (OSError, ValueError) as error:
-                found["broken"].append(str(error))
+                report.findings["broken"].append(str(error))
+            else:
+                report.sizes.append(key[0])
+                places[key].append((split, path))
     for twins in places.values():
-        is_leak = len({split for split, _ in twins}) > 1
         if len(twins) > 1:
-            text = " = ".join(path for _, path in twins)
-            found["in two splits" if is_leak else "twice in one"].append(text)
-    sizes = [size for (size, _), twins in places.items() for _ in twins]
-    return Report(counts, sizes, found)
+            is_leak = len({split for split, _ in twins}) > 1
+            title = "in two splits" if is_leak else "twice in one"
+            report.findings[title].append(" = ".join(path for _, path in twins))
+    return report

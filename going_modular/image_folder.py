@@ -62,7 +62,7 @@ class BrokenPictures(ValueError):
         super().__init__(text)
 
 
-def try_prepare(prepare: Callable, max_pixels: int, path: str) -> Any:
+def try_prepare(prepare: Callable, max_pixels: int, path: Any) -> Any:
     """Return what ``prepare`` makes of a picture, or the error if it is broken."""
     try:
         picture = read_picture(path, max_pixels=max_pixels)
@@ -119,10 +119,8 @@ class ImageFolderDataset(Dataset):
             )
         self.classes = classes or found
         self.class_to_idx = {name: label for label, name in enumerate(self.classes)}
-        if unknown := set(found) - set(self.classes):
-            raise ValueError(
-                f"{folder} holds {sorted(unknown)}, but the classes are {self.classes}"
-            )
+        if not set(found) <= set(self.classes):
+            raise ValueError(f"{folder} holds {found}, but the classes are {classes}")
         paths: dict[str, list[str]] = {name: [] for name in found}
         for path in pictures:
             name = Path(path).parts[len(folder.parts)]
@@ -151,31 +149,29 @@ class ImageFolderDataset(Dataset):
             BrokenPictures: if there are some, which are all listed.
         """
         paths: Any = [path for path, _ in self.samples]
-        work: Any = functools.partial(try_prepare, prepare, self.max_pixels)
-        items: Any = map(work, paths)
-        if num_workers:
-            own = torch.Generator()  # a number is drawn from it, not from torch's own
-            items = DataLoader(
-                paths, None, num_workers=num_workers, collate_fn=work, generator=own
-            )
+        items = DataLoader(
+            paths,
+            batch_size=None,
+            num_workers=num_workers,
+            collate_fn=functools.partial(try_prepare, prepare, self.max_pixels),
+            generator=torch.Generator(),  # from which it draws, not from torch's own
+        )
         kept: Any = [None] * len(paths)
         errors = []
-        bar = tqdm(items, "pictures", len(paths), leave=False, disable=None)
+        bar: Any = tqdm(items, "pictures", len(paths), leave=False, disable=None)
         for index, item in enumerate(bar):
             if isinstance(item, Exception):
                 errors.append(str(item))
-                continue
             if errors:
                 continue  # all that is left to do is to find the others
             if index == 0 and getattr(item, "nbytes", 0) * len(paths) > KEPT_BYTES:
                 steps = [prepare, self.transform] if self.transform else [prepare]
                 self.transform = v2.Compose(steps)
                 return
-            shape = item.shape if isinstance(item, torch.Tensor) else None
-            if index == 0 and shape:
-                kept = item.new_empty((len(paths), *shape))  # (N, C, H, W)
-            elif isinstance(kept, torch.Tensor) and shape != kept.shape[1:]:
-                kept = [*kept]  # of several shapes, or not only tensors
+            if index == 0 and isinstance(item, torch.Tensor):
+                kept = item.new_empty((len(paths), *item.shape))  # (N, C, H, W)
+            elif isinstance(kept, torch.Tensor) and item.shape != kept.shape[1:]:
+                kept = [*kept]  # of several shapes
             kept[index] = item
         if errors:
             raise BrokenPictures(errors)
@@ -200,7 +196,7 @@ class ImageFolderDataset(Dataset):
                     image = read_picture(path, max_pixels=self.max_pixels)
                 else:
                     image = self.kept[index]
-                items.append(
-                    (self.transform(image) if self.transform else image, label)
-                )
+                if self.transform:
+                    image = self.transform(image)
+                items.append((image, label))
         return items

@@ -16,18 +16,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from going_modular.archives import missing
 
-ROTATION_KEYS = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # of info
-
 
 def as_rgb(picture: Image.Image) -> Image.Image:
-    """Return a decoded picture upright and in RGB, with 8 bits per channel.
+    """Return a decoded picture as a new one: upright, RGB, with 8 bits per channel.
 
     Transparent parts become white, 16 bits are scaled to 8.
     """
     tags = getattr(picture, "tag_v2", {})
-    if picture.info.keys() & ROTATION_KEYS:
-        with contextlib.suppress(Exception):  # unreadable notes must not cost a picture
-            picture = ImageOps.exif_transpose(picture)
+    with contextlib.suppress(Exception):  # unreadable notes must not cost a picture
+        picture = ImageOps.exif_transpose(picture)
     if picture.mode[0] in "IF" or tags.get(339, [1])[0] == 2:  # 2: signed
         picture = as_gray(picture, tags)  # Pillow's convert clips at 255
     if picture.mode[-1] == "a":  # colors already multiplied by the opacity
@@ -36,7 +33,7 @@ def as_rgb(picture: Image.Image) -> Image.Image:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture)
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
+    return picture.convert("RGB")
 
 
 class RefusedPicture(ValueError):
@@ -44,27 +41,16 @@ class RefusedPicture(ValueError):
 
 
 def as_gray(picture: Image.Image, tags: Mapping[int, Any]) -> Image.Image:
-    """Return a picture with one channel of 16 or 32 bits as one with 8.
-
-    White is the highest number that the bits of the file allow. Of 32 bits it is the
-    first of 1 (floats only), 255 and 65,535 that is high enough; of fractions, 1.
+    """Return a picture of up to 16 bits, or of floats from 0 to 1, with 8 bits.
 
     Raises:
-        RefusedPicture: if numbers are negative, above white, or not a number.
+        RefusedPicture: if numbers are negative, above white, or it is not known what
+            is white: of signed numbers, and of whole numbers with 32 bits.
     """
     values = np.asarray(picture)
-    signed = tags.get(339, [1])[0] == 2
-    if picture.mode == "L":  # of signed bytes, which Pillow takes for others
-        values = values.view(np.int8)
     low, high = values.min(), values.max()
-    bits = tags.get(258, [16 if picture.mode.startswith("I;") else 32])[0] - signed
-    whites = [1, 255, 65_535] if picture.mode == "F" else [255, 65_535]
-    if bits <= 16:
-        whites = [2**bits - 1]
-    elif np.any(values != np.floor(values)):
-        whites = [1]
-    white = next((each for each in whites if low >= 0 and high <= each), None)
-    if not white:
+    white = 1 if picture.mode == "F" else 2 ** tags.get(258, [16])[0] - 1
+    if picture.mode in ("I", "L") or not 0 <= low <= high <= white:
         raise RefusedPicture(
             f"has numbers from {low:g} to {high:g}, which leaves open what "
             "is white: save it with 8 bits, 0 to 255"
@@ -102,22 +88,51 @@ SIGNATURES = {  # how a file begins -> what it is
 }
 
 
-def problem_with(start: bytes, error: Exception, max_pixels: int) -> str:
-    """Say why a picture that starts with these bytes could not be read; what to do."""
-    if isinstance(error, RefusedPicture):
-        return str(error)
-    if isinstance(error, Image.DecompressionBombError):  # above Pillow's higher limit
-        return f"has too many pixels, the limit is {max_pixels:,}: make it smaller"
-    if not isinstance(error, UnidentifiedImageError):
-        return (
-            f"cannot be decoded ({error}): fetch it again, or take it out of the folder"
+def open_picture(file: BinaryIO) -> Image.Image:
+    """Open a picture in one of FORMATS, without decoding it.
+
+    Raises:
+        RefusedPicture: if it is something else, which is told.
+    """
+    start = file.read(START)
+    file.seek(0)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of many pixels
+            if start[:3] == b"GIF":  # megabytes of comments would take minutes
+                Image.open(io.BytesIO(start), formats=FORMATS)
+            return Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError:
+        kinds = (SIGNATURES[key] for key in SIGNATURES if re.match(key, start, re.S))
+        raise RefusedPicture(
+            f"is {next(kinds)}: replace it by a PNG or JPEG, or take it out of the "
+            "folder"
+        ) from None
+
+
+def decode(picture: Image.Image, max_pixels: int) -> Image.Image:
+    """Return an opened picture in RGB.
+
+    Raises:
+        RefusedPicture: if it is too large, would take too long, or is a preview.
+    """
+    if picture.width * picture.height > max_pixels:
+        raise RefusedPicture(
+            f"has {picture.width:,} × {picture.height:,} pixels, the limit is "
+            f"{max_pixels:,}: make it smaller first"
         )
-    kind = next(
-        kind
-        for pattern, kind in SIGNATURES.items()
-        if re.match(pattern, start, re.DOTALL)
-    )
-    return f"is {kind}: replace it by a PNG or JPEG, or take it out of the folder"
+    if getattr(picture, "tag_v2", {}).get(254, 0) & 1:
+        raise RefusedPicture(
+            "is a small preview in a camera's raw photograph: save that as JPEG"
+        )
+    if picture.format in ("JPEG", "MPO") and picture.fp:  # fp: not decoded yet
+        picture.fp.seek(0)
+        scans = len(SCAN.findall(picture.fp.read()))
+        if scans > MAX_SCANS:  # each takes as long as a whole decoding
+            raise RefusedPicture(
+                f"has {scans:,} scans, the limit is {MAX_SCANS}: save it anew"
+            )
+    picture.load()
+    return as_rgb(picture)
 
 
 def read_picture(
@@ -140,51 +155,30 @@ def read_picture(
     if isinstance(source, str | os.PathLike):
         if not os.path.isfile(source):
             raise missing("picture", source)
-        with open(source, "rb") as file:
-            return read_picture(file, name=name, max_pixels=max_pixels)
+        name, source = name or str(source), Path(source).read_bytes()
     if isinstance(source, bytes | bytearray):
         source = io.BytesIO(source)
-    given = isinstance(source, Image.Image)
-    if not (given or hasattr(source, "read")):
+    if not (isinstance(source, Image.Image) or hasattr(source, "read")):
         raise TypeError(
             "a picture is a path, a file object, bytes or a PIL image, not a "
             f"{type(source).__name__}"
         )
     if max_pixels > MAX_PIXELS:  # whoever asks for it; Pillow has a limit as well
         Image.MAX_IMAGE_PIXELS = max_pixels
-    start = b""
     try:
-        with warnings.catch_warnings(action="ignore"):  # of many pixels
-            if not given:
-                start = source.read(START)
-                source.seek(0)
-                if start[:3] == b"GIF":  # megabytes of comments would take minutes
-                    Image.open(io.BytesIO(start), formats=FORMATS)
-            picture = source if given else Image.open(source, formats=FORMATS)
-        if picture.width * picture.height > max_pixels:
-            raise RefusedPicture(
-                f"has {picture.width:,} × {picture.height:,} pixels, the limit is "
-                f"{max_pixels:,}: make it smaller first"
-            )
-        if getattr(picture, "tag_v2", {}).get(254, 0) & 1:
-            raise RefusedPicture(
-                "is a small preview in a camera's raw photograph: save that as JPEG"
-            )
-        if picture.format in ("JPEG", "MPO") and picture.fp:  # fp: not decoded yet
-            picture.fp.seek(0)
-            scans = len(SCAN.findall(picture.fp.read()))
-            if scans > MAX_SCANS:  # each takes as long as a whole decoding
-                raise RefusedPicture(
-                    f"has {scans:,} scans, the limit is {MAX_SCANS}: save it anew"
-                )
-        picture.load()
-        picture = picture.copy() if given else picture
-        plain = picture.mode == "RGB" and not picture.info
-        return picture if plain else as_rgb(picture)
+        if not isinstance(source, Image.Image):
+            name = name or getattr(source, "name", None)
+            source = open_picture(source)
+        return decode(source, max_pixels)
+    except RefusedPicture as error:
+        problem = str(error)
+    except Image.DecompressionBombError:
+        problem = f"has too many pixels, the limit is {max_pixels:,}: make it smaller"
     except Exception as error:  # a damaged file makes decoders stumble in many ways
-        name = name or getattr(source, "name", "the picture")
-        problem = problem_with(start, error, max_pixels)
-        raise ValueError(f"{name} {problem}") from None
+        problem = (
+            f"cannot be decoded ({error}): fetch it again, or take it out of the folder"
+        )
+    raise ValueError(f"{name or 'the picture'} {problem}") from None
 
 
 HIDDEN = re.compile(r"\.|(__MACOSX|Thumbs\.db|desktop\.ini)$")
@@ -206,18 +200,18 @@ def scan_folder(folder: str | Path) -> tuple[list[str], list[str], list[str]]:
     """
     if not os.path.isdir(folder):
         raise missing("folder", folder)
-    root = os.path.join(os.path.realpath(folder), "")
+    root = Path(folder).resolve()
     seen, top, pictures, others, errors = {root}, [], [], [], []
     for place, folders, files in os.walk(folder, True, errors.append, True):
         for name in sorted(folders):
-            path = os.path.join(place, name)
-            real = os.path.join(os.path.realpath(path), "")
-            leads_back = real.startswith(root) or root.startswith(real)
-            is_back = os.path.islink(path) and leads_back
+            path = Path(place, name)
+            real = path.resolve()
+            leads_back = real.is_relative_to(root) or root.is_relative_to(real)
+            is_back = path.is_symlink() and leads_back
             if HIDDEN.match(name) or is_back or real in seen:
                 folders.remove(name)  # so os.walk leaves it out
             seen.add(real)
-        top = top or [*folders]
+        top = top or sorted(folders)
         for name in files:
             known = pictures if name.lower().endswith(EXTENSIONS) else others
             if not HIDDEN.match(name):
@@ -225,7 +219,7 @@ def scan_folder(folder: str | Path) -> tuple[list[str], list[str], list[str]]:
     if errors:
         raise errors[0]
     pictures.sort(key=os.path.split)  # folder by folder
-    return sorted(top), pictures, sorted(others)
+    return top, pictures, sorted(others)
 
 
 def count_endings(paths: Iterable[str | Path]) -> str:

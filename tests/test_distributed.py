@@ -17,6 +17,7 @@ from torch import nn
 
 from going_modular.__main__ import main
 from going_modular.config import read_config
+from going_modular.data_setup import EpochBatches
 from going_modular.distributed import ALONE, Group, check_batch_split, mean_row
 from going_modular.engine import test_step as evaluate
 from going_modular.engine import update_weights
@@ -163,12 +164,14 @@ def test_processes_whose_torchrun_was_killed_end_too(data, tmp_path):
 
 def test_a_mistake_is_told_once(data, tmp_path):
     out = tmp_path / "run"
-    # A batch of all has 68 of the 69 pictures.
-    arguments = train_arguments(data, out, f"{VIT} --batch-size 34")
+    shutil.copytree(data, tmp_path / "own")
+    for path in (tmp_path / "own" / "valid" / "day").glob("*.png"):
+        path.unlink()
+    arguments = train_arguments(tmp_path / "own", out, VIT)
     run = torchrun(2, arguments)
     _, errors = run.communicate(timeout=120)
     (told,) = [line for line in errors.splitlines() if line.startswith("error")]
-    assert run.returncode == 1 and "last batch has 1 pictures" in told, errors
+    assert run.returncode == 1 and "day holds no picture" in told, errors
     assert not out.exists()
 
 
@@ -279,9 +282,21 @@ def test_an_epoch_of_uneven_batches_on_uneven_parts_is_that_of_all_samples():
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "train_size", "valid_size"), [(4, 9, 5), (4, 8, 1)]
+    ("batch_size", "train_size", "valid_size"), [(1, 9, 5), (4, 8, 1), (4, 1, 5)]
 )
 def test_a_process_without_pictures_is_refused(batch_size, train_size, valid_size):
     check_batch_split(ALONE, batch_size, train_size, valid_size)
     with pytest.raises(ValueError, match="too few for 2 processes"):
         check_batch_split(Group(0, 2), batch_size, train_size, valid_size)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "train_size"), [(4, 9), (2, 5), (8, 9), (4, 8), (4, 10)]
+)
+def test_a_lone_last_picture_is_no_batch_of_its_own(batch_size, train_size):
+    check_batch_split(Group(0, 2), batch_size, train_size, valid_size=2)
+    parts = [
+        EpochBatches(range(train_size), batch_size, 0, rank=k, size=2) for k in (0, 1)
+    ]
+    first, second = map(list, parts)
+    assert len(first) == len(second) == len(parts[0])  # none is without a part

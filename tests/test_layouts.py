@@ -374,7 +374,7 @@ def test_classes_can_be_given_in_their_order(data):
     assert dataset.classes == ["c", "b", "a"]
     labels = {Path(path).parts[-2]: label for path, label in dataset.samples}
     assert labels == {"a": 2, "b": 1}
-    with pytest.raises(ValueError, match=r"holds \['b'\], but the classes are"):
+    with pytest.raises(ValueError, match=r"holds .*, but the classes are"):
         ImageFolderDataset(data / "train", classes=["a", "c"])
 
 
