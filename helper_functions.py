@@ -7,12 +7,12 @@ in this folder, or beside a copy of it and of its packages, they go on as they a
 import os
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import urlretrieve
 
 from going_modular.archives import unpack
 from going_modular.metrics import accuracy_fn
 from going_modular.plots import plot_curves, plot_decision_boundary
 from going_modular.predictions import pred_and_plot_image
-from going_modular.urls import fetch
 from going_modular.utils import set_seeds
 from illustrations.results import plot_predictions
 
@@ -48,7 +48,7 @@ def download_data(source: str, destination: str, remove_source: bool = True) -> 
         return folder
     archive = Path("data") / Path(urlsplit(source).path).name
     archive.parent.mkdir(exist_ok=True)
-    archive.write_bytes(fetch(source, max_bytes=2_000_000_000, seconds=600))
+    urlretrieve(source, archive)
     unpack(archive, folder)
     if remove_source:
         archive.unlink()

@@ -1,4 +1,4 @@
-"""Checks of notebook 09: percentiles, criteria, addresses, rankings, eight bits."""
+"""Checks of notebook 09: percentiles, files, rankings, criteria, eight bits."""
 
 import math
 import random
@@ -46,33 +46,31 @@ def check_percentile(percentile):
             )
 
 
-@exercise("09.2", "All of them")
-def check_may_connect(may_connect):
-    public, private = (
-        ["8.8.8.8", "1.1.1.1", "2606:4700::1111"],
-        ["127.0.0.1", "10.0.0.7", "192.168.3.4", "::1"],
-    )
-    mixed = [random.choice(public), random.choice(private)]
+@exercise("09.2", "Does it fit")
+def check_misfits(misfits):
+    rows, size = random.randint(3, 9), random.randint(10, 20)
+    wanted = {"head.weight": (rows, size), "head.bias": (rows,), "conv.weight": (4, 3)}
+    more = {"a.bias": (2,), "tail.bias": (5,)}
     cases = [
-        (public, True),
-        ([random.choice(private)], False),
-        (mixed, False),
-        (mixed[::-1], False),
-        ([], False),
+        ({}, [], "here all entries are the same"),
+        (
+            {"head.weight": (rows + 1, size)},
+            ["head.weight"],
+            "an entry of this name is in both, with another shape",
+        ),
+        (more, ["a.bias", "tail.bias"], "the file may hold what the model lacks"),
+        (
+            {"head.bias": None, "conv.weight": None},
+            ["conv.weight", "head.bias"],
+            "the file may lack what the model needs; sort the names",
+        ),
     ]
-    hints = {
-        0: "these are all public: look at what you ask of each address",
-        1: "is_public says whether one address may be asked",
-        2: "one private address is enough to refuse",
-        3: "one private address is enough to refuse, wherever it stands in the list",
-        4: "no address at all is not one that may be asked",
-    }
-    for number, (addresses, expected) in enumerate(cases):
-        answer = may_connect(list(addresses))
-        if not isinstance(answer, bool) or answer is not expected:
+    for changes, expected, hint in cases:
+        found = {k: v for k, v in (wanted | changes).items() if v is not None}
+        answer = misfits(dict(found), dict(wanted))
+        if not isinstance(answer, list) or answer != expected:
             raise Wrong(
-                f"may_connect({addresses}) gave {answer!r}",
-                hints[number] + "; return True or False",
+                f"misfits({found}, {wanted}) gave {answer!r}, not {expected}", hint
             )
 
 

@@ -9,7 +9,6 @@ base:
 
 data:
     datasets: Toy data and Fashion-MNIST.
-    urls: The bytes behind a URL on the open internet, and from nowhere else.
     archives: Zips, unpacked completely or not at all.
     pictures: Pictures: read safely, whatever they are, and found in folders.
     image_folder: The image-folder data set, and pictures that two folders share.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from going_modular.config import Config
-from going_modular.exports import home_of
+from going_modular.exports import free_place
 
 
 def check_command(folder: str) -> None:
@@ -72,9 +72,7 @@ def evaluate_command(
     if not folder and "test" not in splits:
         print(f"{given} has no test: the training has seen the pictures in {chosen}")
     name = (folder or chosen).resolve().name
-    target = Path(to or home_of(run) / f"evaluation-{name}")
-    if to and target.exists():
-        raise FileExistsError(f"{target} is there already: choose another --to")
+    target = free_place(run, f"evaluation-{name}", to)
     result = evaluate(predictor, chosen, batch_size=batch_size, num_workers=num_workers)
     with whole_folder(target) as temporary:
         result.save(temporary)
@@ -110,7 +108,7 @@ def predict_command(
 
     Args:
         run: folder of a training, such as runs/first
-        pictures: files, folders, or http addresses
+        pictures: files or folders
         top: how many classes to name
         csv: file to write, with the probabilities of all classes
         device: such as cpu or cuda; by default cpu
@@ -118,26 +116,29 @@ def predict_command(
         num_workers: processes that read pictures
 
     Raises:
-        ValueError: at the end, if some pictures cannot be read.
+        ValueError: at the end, if some pictures cannot be read; or at once, if one is
+            an address.
     """
     from going_modular.pictures import list_pictures
-    from going_modular.predictions import Predictor
+    from going_modular.predictions import Predictor, sort_probs
     from going_modular.utils import get_device
 
     if top < 1:
         raise ValueError(f"top is {top}: choose 1 or more")
-    predictor = Predictor.load(run, get_device(device) if device else "cpu")
+    predictor = Predictor.load(run, get_device(device or "cpu"))
     names, sources, rows = predictor.class_names, [], []
     for name in pictures:
+        if "://" in name:
+            raise ValueError(f"{name} is an address: download it, and give the file")
         sources += list_pictures(name) if Path(name).is_dir() else [name]
     answers = predictor.probs(sources, batch_size, num_workers)
     for source, probs in zip(sources, answers, strict=True):
         if isinstance(probs, Exception):
             print(f"error: {probs}", file=sys.stderr)
             continue
-        ranked = sorted(zip(probs, names, strict=True), reverse=True)
-        rows.append([source, ranked[0][1], *probs])
-        shown = [f"{name} {prob:.3f}" for prob, name in ranked[:top]]
+        ranked = sort_probs(probs, names)
+        rows.append([source, ranked[0][0], *probs])
+        shown = [f"{name} {prob:.3f}" for name, prob in ranked[:top]]
         print(f"{source}: {', '.join(shown)}")
     if csv:
         from going_modular.evaluation import write_csv
@@ -177,9 +178,8 @@ def serve_command(
         raise ValueError(f"{port} is no port: choose a number from 1 to 65535")
     for path in examples or ():
         read_picture(path)  # raises for a broken one
-    predictor = Predictor.load(
-        run, get_device(device) if device else "cpu", unsure_below=unsure_below
-    )
+    device = get_device(device or "cpu")
+    predictor = Predictor.load(run, device, unsure_below=unsure_below)
     app = build_app(predictor, examples or ())
     try:
         serve(app, port=port or None)

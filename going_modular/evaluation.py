@@ -20,7 +20,7 @@ from going_modular.checkpoints import whole_file, write_json
 from going_modular.image_folder import ImageFolderDataset
 from going_modular.pictures import read_picture
 from going_modular.plots import new_axes, plot_confusion_matrix, plot_images
-from going_modular.predictions import Predictor
+from going_modular.predictions import Predictor, sort_probs
 
 
 def write_csv(path: str | Path, rows: Iterable[Iterable]) -> None:
@@ -56,25 +56,24 @@ class Evaluation:
         calibration error, over 10 bins, are those of torchmetrics.
         """
         facts = (self.probs, self.labels, len(self.class_names))
-        columns = {"pictures": self.labels.bincount(minlength=facts[2]).tolist()}
+        columns = {"pictures": self.labels.bincount(minlength=facts[2])}
         for name in ("precision", "recall", "f1_score"):
             measure = getattr(classification, f"multiclass_{name}")
-            columns[name] = measure(*facts, average="none").tolist()
-        classes = {
-            name: {key: column[label] for key, column in columns.items()}
-            for label, name in enumerate(self.class_names)
-            if columns["pictures"][label]
-        }
-        count, recalls = len(self.paths), [row["recall"] for row in classes.values()]
-        right = sum(row["recall"] * row["pictures"] for row in classes.values()) / count
+            columns[name] = measure(*facts, average="none")
+        seen = self.labels.unique().tolist()
+        rows = zip(*(column[seen].tolist() for column in columns.values()), strict=True)
+        right = (self.probs.argmax(dim=1) == self.labels).double().mean().item()
         error = classification.multiclass_calibration_error(*facts, n_bins=10)
         return {
-            "pictures": count,
+            "pictures": len(self.paths),
             "accuracy": right,
-            "standard_error": (right * (1 - right) / count) ** 0.5,
-            "balanced_accuracy": sum(recalls) / len(recalls),
+            "standard_error": (right * (1 - right) / len(self.paths)) ** 0.5,
+            "balanced_accuracy": columns["recall"][seen].mean().item(),
             "calibration_error": error.item(),
-            "classes": classes,
+            "classes": {
+                self.class_names[label]: dict(zip(columns, row, strict=True))
+                for label, row in zip(seen, rows, strict=True)
+            },
             "broken": self.broken,
         }
 
@@ -82,14 +81,12 @@ class Evaluation:
         """Write evaluation.json, pictures.csv and three figures, as .png."""
         write_json(folder / "evaluation.json", self.summary())
         names = self.class_names
-        predicted = self.probs.argmax(dim=1)
-        rows = zip(self.paths, self.labels, predicted, self.probs.tolist(), strict=True)
-        cells = [[path, names[a], names[b], *probs] for path, a, b, probs in rows]
-        head = ["path", "true", "predicted", *names]
-        write_csv(folder / "pictures.csv", [head, *cells])
-        plain = plt.rc_context(
-            {"text.parse_math": False}
-        )  # a $ in a name is no formula
+        answers = zip(self.paths, self.labels, self.probs.tolist(), strict=True)
+        rows = [["path", "true", "predicted", *names]]
+        for path, label, probs in answers:
+            rows.append([path, names[label], sort_probs(probs, names)[0][0], *probs])
+        write_csv(folder / "pictures.csv", rows)
+        plain = plt.rc_context({"text.parse_math": False})  # a $ in a name stays one
         with plain, warnings.catch_warnings(action="ignore"):  # letters without a font
             for draw in (plot_confusion, plot_reliability, plot_mistakes):
                 if figure := draw(self):
@@ -115,11 +112,11 @@ def plot_reliability(evaluation: Evaluation) -> Any:
     probs, predicted = evaluation.probs.max(dim=1)
     right = (predicted == evaluation.labels).double()
     tenths = (probs * 10).int().clamp(max=9)
+    counts = tenths.bincount(minlength=10)
+    shares = tenths.bincount(right, 10) / counts.clamp(min=1)
     ax = new_axes(4, 4)[0]
-    for tenth in tenths.unique():
-        chosen = right[tenths == tenth]
-        ax.bar(tenth / 10 + 0.05, chosen.mean(), 0.09, color="C0")
-        ax.text(tenth / 10 + 0.05, 0.02, f"{len(chosen)}", ha="center", color="white")
+    bars = ax.bar(torch.arange(10) / 10 + 0.05, shares, 0.09, color="C0")
+    ax.bar_label(bars, [count or "" for count in counts.tolist()])
     ax.axline((0, 0), (1, 1), color="gray", label="as often as it says")
     ax.set(xlabel="probability of the answer", ylabel="share of right answers")
     ax.set_title(f"It says {probs.mean():.2f}, and is right in {right.mean():.2f}")
@@ -130,9 +127,9 @@ def plot_reliability(evaluation: Evaluation) -> Any:
 def plot_mistakes(evaluation: Evaluation, most: int = 24) -> Any:
     """Draw the pictures of the wrong answers with the highest probabilities, if any."""
     names, (probs, predicted) = evaluation.class_names, evaluation.probs.max(dim=1)
-    order = probs.argsort(descending=True)
+    wrong = (predicted != evaluation.labels).nonzero()[:, 0]
     images, texts = [], []
-    for i in order[(predicted != evaluation.labels)[order]][:most]:
+    for i in wrong[probs[wrong].argsort(descending=True)][:most]:
         picture = read_picture(evaluation.paths[i], max_pixels=2**31)
         images.append(pil_to_tensor(ImageOps.pad(picture, (128, 128), color="white")))
         truth = names[evaluation.labels[i]]

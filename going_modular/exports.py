@@ -10,9 +10,21 @@ from going_modular.config import Choices
 from going_modular.networks import NETWORKS
 
 
-def home_of(run: str | Path) -> Path:
-    """Return the folder of a training, also for the path of a file in it."""
-    return Path(run).parent if Path(run).is_file() else Path(run)
+def free_place(run: str | Path, name: str, to: str | None) -> Path:
+    """Return where a command writes: ``to``, else ``name`` in the training's folder.
+
+    Args:
+        run: folder of a training, or the path of a file in it.
+        name: of a file or folder, which is written anew.
+        to: a place of the user's own.
+
+    Raises:
+        FileExistsError: if ``to`` is there already.
+    """
+    if to and Path(to).exists():
+        raise FileExistsError(f"{to} is there already: choose another --to")
+    home = Path(run).parent if Path(run).is_file() else Path(run)
+    return Path(to or home / name)
 
 
 EXPORTS = Choices(  # format -> name in the run
@@ -92,9 +104,7 @@ def export_command(
     from going_modular.predictions import Predictor
 
     predictor = Predictor.load(run)
-    target = Path(to or home_of(run) / EXPORTS[format])
-    if to and target.exists():
-        raise FileExistsError(f"{target} is there already: choose another --to")
+    target = free_place(run, EXPORTS[format], to)
     config = predictor.config
     write_export(format, predictor, target, Path(data or config.data))
     files = [path for path in [target, *target.rglob("*")] if path.is_file()]

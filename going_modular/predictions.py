@@ -3,6 +3,7 @@
 """From a picture to ranked class probabilities."""
 
 import copy
+import dataclasses
 import functools
 import json
 from collections.abc import Callable, Iterator
@@ -20,8 +21,21 @@ from going_modular.config import Config, read_config
 from going_modular.data_setup import create_transforms
 from going_modular.networks import NETWORKS, blueprint
 from going_modular.pictures import read_picture
-from going_modular.urls import fetch
 from going_modular.utils import check_device, class_probs, model_mode, save_model
+
+
+def sort_probs(probs: list[float], class_names: list[str]) -> list[tuple[str, float]]:
+    """Return [(class name, probability), ...], most probable first.
+
+    Raises:
+        ValueError: if there are not as many names as probabilities.
+    """
+    if len(probs) != len(class_names):
+        raise ValueError(
+            f"the model knows {len(probs)} classes, but there are {len(class_names)} "
+            f"names: {class_names}"
+        )
+    return sorted(zip(class_names, probs, strict=True), key=lambda pair: -pair[1])
 
 
 def rank_classes(
@@ -46,14 +60,8 @@ def rank_classes(
         )
     device = next(model.parameters(), image).device
     with torch.inference_mode():  # (1, C, H, W) -> (1, K)
-        probs = class_probs(model(image[None].to(device)))[0].tolist()
-    if len(probs) != len(class_names):
-        raise ValueError(
-            f"the model knows {len(probs)} classes, but there are {len(class_names)} "
-            f"names: {class_names}"
-        )
-    ranked = sorted(zip(probs, class_names, strict=True), reverse=True)
-    return [(name, prob) for prob, name in ranked]
+        probs = class_probs(model(image[None].to(device)))[0]
+    return sort_probs(probs.tolist(), class_names)
 
 
 def pred_and_plot_image(
@@ -87,10 +95,9 @@ def pred_and_plot_image(
     if transform is None:
         if isinstance(image_size, int):
             image_size = (image_size, image_size)
-        to_float = v2.ToDtype(torch.float32, scale=True)
-        normalize = v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-        resize = v2.Resize(image_size)
-        transform = v2.Compose([resize, v2.PILToTensor(), to_float, normalize])
+        mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+        _, _, to_float = create_transforms(1, "none", mean, std)
+        transform = v2.Compose([v2.Resize(image_size), v2.PILToTensor(), to_float])
     with model_mode(model, training=False):
         ranked = rank_classes(model, picture, class_names, transform)
     _, ax = plt.subplots(figsize=(4, 4), layout="constrained")
@@ -100,16 +107,47 @@ def pred_and_plot_image(
     return ranked
 
 
+def transform_of(config: Config) -> Callable:
+    """Return the transform, PIL image -> tensor, that a config's network is used with.
+
+    It is that of a training's validation.
+    """
+    network = NETWORKS[config.model]
+    prepare, _, to_float = create_transforms(
+        config.image_size, "none", network.mean, network.std, resize=config.resize
+    )
+    return v2.Compose([prepare, to_float])
+
+
+def matching_config(config: Config, transform: Callable) -> Config:
+    """Return a config with the ``resize`` by which a transform makes its squares.
+
+    The two are compared on a smooth picture, twice as wide as high.
+
+    Raises:
+        ValueError: if none gives nearly the same image.
+    """
+    slope = Image.linear_gradient("L")
+    bands = [slope, slope.rotate(90), Image.radial_gradient("L")]
+    picture = Image.merge("RGB", bands).resize((512, 256))
+    image = transform(picture)
+    for resize in (config.resize, "squash", "crop", "pad"):
+        config = dataclasses.replace(config, resize=resize)
+        wanted = transform_of(config)(picture)
+        if image.shape == wanted.shape and (image - wanted).abs().mean() < 0.05:
+            return config
+    raise ValueError(
+        f"the transform makes other images than {config.model} with image_size "
+        f"{config.image_size} is loaded with: take transform_of(config), or mend config"
+    )
+
+
 def open_images(transform: Any, max_pixels: int, sources: list) -> list:
-    """Return what a transform makes of each path or URL, or the error in its place."""
+    """Return what a transform makes of each picture, or the error in its place."""
     images = []
     for source in sources:
         try:
-            content, name = source, None
-            if isinstance(source, str) and "://" in source:
-                content, name = fetch(source), source
-            picture = read_picture(content, name=name, max_pixels=max_pixels)
-            images.append(transform(picture))
+            images.append(transform(read_picture(source, max_pixels=max_pixels)))
         except (ValueError, OSError) as error:
             images.append(error)
     return images
@@ -137,33 +175,25 @@ class Predictor:
         config: Config | None = None,
         unsure_below: float = 0.5,
     ):
-        if config and not transform:
-            network, size = NETWORKS[config.model], config.image_size
-            prepare, _, to_float = create_transforms(
-                size, "none", network.mean, network.std, resize=config.resize
-            )
-            transform = v2.Compose([prepare, to_float])
         first = next(model.parameters(), torch.zeros(()))
         self.device = torch.device(device or first.device)
         self.model = copy.deepcopy(model).to(self.device).eval()
         self.class_names = list(class_names)
-        self.transform = transform
+        self.transform = transform or transform_of(config)
         self.config = config
+        self.max_pixels = (config or Config()).max_pixels
         self.unsure_below = float(unsure_below)
         if not 0 <= self.unsure_below <= 1:
             raise ValueError(f"unsure_below is {unsure_below}: choose one from 0 to 1")
 
     def __call__(self, source: Any) -> list[tuple[str, float]]:
-        """Return the ranking for a path, a URL, bytes or a PIL image.
+        """Return the ranking for a path, bytes or a PIL image.
 
         Raises:
-            OSError, ValueError: as ``read_picture`` and ``fetch``.
+            OSError, TypeError, ValueError: as ``read_picture``.
         """
-        (answer,) = self.probs([source])
-        if isinstance(answer, Exception):
-            raise answer
-        ranked = sorted(zip(answer, self.class_names, strict=True), reverse=True)
-        return [(name, prob) for prob, name in ranked]
+        picture = read_picture(source, max_pixels=self.max_pixels)
+        return rank_classes(self.model, picture, self.class_names, self.transform)
 
     @torch.inference_mode()
     def probs(
@@ -176,12 +206,11 @@ class Predictor:
             batch_size: pictures that the model answers at once.
             num_workers: processes that read pictures.
         """
-        max_pixels = (self.config or Config()).max_pixels
         batches = DataLoader(
             sources,
             batch_size,
             num_workers=num_workers,
-            collate_fn=functools.partial(open_images, self.transform, max_pixels),
+            collate_fn=functools.partial(open_images, self.transform, self.max_pixels),
             generator=torch.Generator(),  # not torch's own
         )
         for batch in batches:
@@ -197,15 +226,17 @@ class Predictor:
         """Write config.json and best.pt, the weights, for ``load``.
 
         Raises:
-            ValueError: if there is no config, or one that does not fit the model.
+            ValueError: if there is no config, or one that does not fit the model or
+                the transform.
         """
         if not self.config:
             raise ValueError("save needs a config: Predictor(..., config=Config(...))")
         _, wanted = blueprint(self.config, len(self.class_names))
         check_fit(self.model.state_dict(), wanted, "the predictor")
+        config = matching_config(self.config, self.transform)
         save_model(self.model, folder, "best.pt")
-        kept = vars(self.config) | {"class_names": self.class_names}
-        kept["unsure_below"] = self.unsure_below
+        more = {"class_names": self.class_names, "unsure_below": self.unsure_below}
+        kept = vars(config) | more
         del kept["data"], kept["weights"]  # paths of this machine
         write_json(Path(folder) / "config.json", kept)
 
@@ -233,18 +264,13 @@ class Predictor:
         path = Path(folder)
         path = path if path.is_file() else path / "best.pt"
         state = read_plain(path)
-        try:
-            network, wanted = blueprint(config, len(names))
-        except ValueError as error:
-            raise ValueError(f"{folder} describes no model: {error}") from None
-        state = check_fit(state, wanted, path)
+        _, model = blueprint(config, len(names))
+        state = check_fit(state, model, path)
         if not all(value.isfinite().all() for value in state.values()):
             raise ValueError(
                 f"{path} holds numbers that are not finite: take an earlier checkpoint"
             )
-        with torch.random.fork_rng(devices=[]):  # the initial weights are replaced
-            model = network.build(config, len(names))
-        model.load_state_dict(state)
+        model.load_state_dict(state, assign=True)  # it had no memory
         kept = json.loads(path.with_name("config.json").read_text("utf-8-sig"))
         limit = kept.get("unsure_below", 0.5) if unsure_below is None else unsure_below
         return cls(model, names, None, device, config=config, unsure_below=limit)

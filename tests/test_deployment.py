@@ -1,17 +1,12 @@
-"""Predictor, its pictures, saved models, URLs, demo folders, ONNX and int8."""
+"""Predictor, its pictures, saved models, demo folders, ONNX and int8."""
 
 import dataclasses
-import datetime
-import http.server
 import io
 import json
 import os
-import socket
-import ssl
 import subprocess
 import sys
 import threading
-import time
 
 import numpy as np
 import onnx
@@ -21,36 +16,26 @@ import torch
 from PIL import Image, features
 from torch import nn
 from torchvision import models
+from torchvision.transforms import v2
 
-from going_modular import experiment, predictions, urls
+from going_modular import experiment
 from going_modular.app import build_app
 from going_modular.config import Config
-from going_modular.data_setup import create_transforms
 from going_modular.demo import build_demo, modules_needed, pin
 from going_modular.effnet import EfficientNetLite0
 from going_modular.model_builder import CNNModel, TinyVGG
 from going_modular.networks import NETWORKS
 from going_modular.onnx_export import export_onnx, quantize
-from going_modular.predictions import Predictor
-from going_modular.urls import fetch, is_public, public_address
+from going_modular.predictions import Predictor, transform_of
 from going_modular.utils import set_seeds
 from going_modular.vit import ViT, ViTConfig
-from tests.folders import free_port, write_pictures
+from tests.folders import write_pictures
 from tools import export
 
 CLASSES = ["cat", "dog", "horse"]
 CONFIG = Config(model="tinyvgg", hidden_units=4, image_size=16)
 VIT = {"image_size": 16, "patch_size": 4, "embed_dim": 8, "depth": 1}
 VIT |= {"num_heads": 2, "mlp_dim": 8}
-
-
-def transform_of(config):
-    """Return the transform, from PIL image to tensor, that a config's network needs."""
-    network = NETWORKS[config.model]
-    prepare, _, to_float = create_transforms(
-        config.image_size, "none", network.mean, network.std
-    )
-    return lambda picture: to_float(prepare(picture))
 
 
 @pytest.fixture
@@ -70,20 +55,16 @@ def picture():
 # Predictor
 
 
-def test_path_picture_and_bytes_give_the_same(
-    predictor, picture, tmp_path, monkeypatch
-):
+def test_path_picture_and_bytes_give_the_same(predictor, picture, tmp_path):
     path, buffer = tmp_path / "picture.png", io.BytesIO()
     picture.save(path)
     picture.save(buffer, "PNG")
-    monkeypatch.setattr(predictions, "fetch", lambda url: buffer.getvalue())
     ranked = predictor(picture)
     for source in (
         path,
         str(path),
         buffer.getvalue(),
         bytearray(buffer.getvalue()),
-        "https://example.com/x.png",
     ):
         assert predictor(source) == ranked
     logits = predictor.model(predictor.transform(picture)[None])
@@ -198,222 +179,74 @@ def test_save_without_a_config_or_with_another_models(predictor, tmp_path):
     assert not (tmp_path / "model").exists()
 
 
+def steps(*made, mean=None, std=None):
+    """Return a transform that ends in a float tensor, normalized if there is a mean."""
+    ends = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)]
+    return v2.Compose([*made, *ends, *([v2.Normalize(mean, std)] if mean else [])])
+
+
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+PRESET = models.EfficientNet_B2_Weights.DEFAULT.transforms()
+
+
+@pytest.mark.parametrize(
+    ("config", "transform", "resize"),
+    [
+        (CONFIG, steps(v2.Resize(16), v2.CenterCrop(16)), "crop"),
+        (CONFIG, steps(v2.Resize((16, 16))), "squash"),
+        (CONFIG, transform_of(dataclasses.replace(CONFIG, resize="pad")), "pad"),
+        (
+            dataclasses.replace(CONFIG, resize="crop"),
+            steps(v2.Resize((16, 16), v2.InterpolationMode.BICUBIC)),
+            "squash",
+        ),
+        (Config(model="effnetb2", image_size=288), PRESET, "crop"),
+        (
+            Config(model="torchvision:resnet18", image_size=64),
+            steps(v2.Resize(64), v2.CenterCrop(64), **IMAGENET),
+            "crop",
+        ),
+    ],
+    ids=["cropped", "squashed", "padded", "config wrong", "effnetb2", "torchvision"],
+)
+def test_the_resize_of_the_transform_is_saved(
+    config, transform, resize, picture, tmp_path
+):
+    set_seeds(1)
+    model = NETWORKS[config.model].build(config, 3)
+    made = Predictor(model, CLASSES, transform, config=config)
+    made.save(tmp_path)
+    loaded = Predictor.load(tmp_path)
+    assert loaded.config == dataclasses.replace(config, resize=resize)
+    assert dict(loaded(picture)) == pytest.approx(dict(made(picture)), abs=0.02)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        steps(v2.Resize((24, 24))),
+        steps(v2.Resize(24), v2.CenterCrop(16)),
+        steps(v2.Resize((16, 16)), **IMAGENET),
+        steps(v2.Resize((16, 16)), v2.Grayscale(3)),
+        steps(v2.Resize((16, 16)), v2.RandomHorizontalFlip(1)),
+        v2.Compose([v2.Resize((16, 16)), v2.PILToTensor(), v2.ToDtype(torch.float32)]),
+    ],
+    ids=["size", "zoom", "normalized", "gray", "mirrored", "0 to 255"],
+)
+def test_a_transform_that_is_not_the_configs_is_not_saved(transform, tmp_path):
+    model = TinyVGG(3, 4, 3, image_size=16)
+    made = Predictor(model, CLASSES, transform, config=CONFIG)
+    with pytest.raises(ValueError, match=r"the transform makes other .* image_size 16"):
+        made.save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
 @pytest.mark.parametrize("missing", ["config.json", "best.pt"])
 def test_a_missing_file_is_named(predictor, tmp_path, missing):
     predictor.save(tmp_path)
     (tmp_path / missing).unlink()
     with pytest.raises(FileNotFoundError, match=missing):
         Predictor.load(tmp_path)
-
-
-# Addresses
-
-
-@pytest.mark.parametrize(
-    ("address", "public"),
-    [
-        ("8.8.8.8", True),
-        ("2606:4700::1111", True),
-        ("::ffff:8.8.8.8", True),
-        ("127.0.0.1", False),
-        ("127.8.8.8", False),
-        ("0.0.0.0", False),
-        ("10.1.2.3", False),
-        ("172.31.255.255", False),
-        ("172.32.0.1", True),
-        ("192.168.0.1", False),
-        ("100.64.0.1", False),
-        ("169.254.169.254", False),
-        ("224.0.0.1", False),
-        ("240.0.0.1", False),
-        ("255.255.255.255", False),
-        ("::", False),
-        ("::1", False),
-        ("::ffff:10.0.0.1", False),
-        ("::7f00:1", False),
-        ("fc00::1", False),
-        ("fe80::1%eth0", False),
-        ("ff02::1", False),
-        ("64:ff9b::7f00:1", False),
-        ("2002:7f00:1::", False),
-        ("2001:db8::1", False),
-    ],
-)
-def test_is_public(address, public):
-    assert is_public(address) is public
-
-
-def look_up(hosts):
-    """Return a socket.getaddrinfo for {host: addresses}; other hosts are numbers."""
-
-    def getaddrinfo(host, port, *_, **__):
-        return [
-            (
-                socket.AF_INET6 if ":" in address else socket.AF_INET,
-                *(socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port)),
-            )
-            for address in hosts.get(host, [host])
-        ]
-
-    return getaddrinfo
-
-
-def test_one_private_address_among_public_ones_is_enough_to_refuse(monkeypatch):
-    hosts = {"example.com": ["8.8.8.8", "127.0.0.1"]}
-    monkeypatch.setattr(socket, "getaddrinfo", look_up(hosts))
-    for ask in (
-        lambda: public_address("example.com"),
-        lambda: fetch("http://example.com/"),
-    ):
-        with pytest.raises(ValueError, match="127.0.0.1 is this machine"):
-            ask()
-
-
-@pytest.fixture
-def connections(monkeypatch):
-    """What is connected to, of which each refuses: [(address, port), ...]."""
-    made = []
-
-    def connect(address, *_, **__):
-        made.append(address)
-        raise ConnectionRefusedError("nobody there")
-
-    monkeypatch.setattr(socket, "create_connection", connect)
-    return made
-
-
-@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111"])
-def test_the_address_that_was_checked_is_the_one_that_is_used(
-    monkeypatch, connections, address
-):
-    names = iter([address, "127.0.0.1"])  # rebinding: the second would lead inside
-    monkeypatch.setattr(
-        socket, "getaddrinfo", lambda *a, **_: look_up({a[0]: [next(names)]})(*a)
-    )
-    with pytest.raises(
-        ConnectionError, match="http://example.com/ cannot be fetched: .*nobody there"
-    ):
-        fetch("http://example.com/")
-    assert connections == [(address, 80)] and next(names) == "127.0.0.1"
-
-
-def test_a_proxy_of_the_environment_is_not_used(monkeypatch, connections):
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-        monkeypatch.setenv(name.lower(), "http://127.0.0.1:9")
-    monkeypatch.setattr(socket, "getaddrinfo", look_up({"example.com": ["8.8.8.8"]}))
-    for url in ("http://example.com/", "https://example.com/"):
-        with pytest.raises(ConnectionError, match="nobody there"):
-            fetch(url)
-    assert connections == [("8.8.8.8", 80), ("8.8.8.8", 443)]
-
-
-def write_certificate(path, name):
-    """Write a key and a certificate for ``name``, signed by itself, into one file."""
-    x509 = pytest.importorskip("cryptography.x509", reason="mlflow brings it")
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    itself = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now, names = datetime.datetime.now(datetime.UTC), [x509.DNSName(name)]
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(itself)
-        .issuer_name(itself)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    secret = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    path.write_bytes(secret + signed.public_bytes(serialization.Encoding.PEM))
-
-
-@pytest.fixture
-def secure_server(tmp_path, monkeypatch):
-    """(port, requests): it proves to be example.com, which is known here and public.
-
-    /onward leads to https://example.org, which has the same address.
-    """
-    write_certificate(tmp_path / "both.pem", "example.com")
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "both.pem"))
-    monkeypatch.setattr(urls, "is_public", lambda address: address == "127.0.0.1")
-    here = ["127.0.0.1"]
-    hosts = {"example.com": here, "example.org": here}
-    monkeypatch.setattr(socket, "getaddrinfo", look_up(hosts))
-    requests = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"  # it would keep a connection
-
-        def do_GET(self):
-            requests.append((self.headers["Host"].partition(":")[0], self.path))
-            onward = self.path == "/onward"
-            self.send_response(302 if onward else 200)
-            if onward:
-                self.send_header("Location", f"https://example.org:{port}/")
-            self.send_header("Content-Length", "0" if onward else "5")
-            self.end_headers()
-            self.wfile.write(b"" if onward else b"hello")
-
-        def log_message(self, *_):
-            pass
-
-    class Server(http.server.ThreadingHTTPServer):
-        def handle_error(self, *_):  # of those that hang up
-            pass
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "both.pem")
-    with Server(("127.0.0.1", 0), Handler) as server:
-        port = server.server_port
-        server.socket = context.wrap_socket(
-            server.socket, server_side=True, do_handshake_on_connect=False
-        )
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield port, requests
-        server.shutdown()
-
-
-def test_https_asks_for_the_certificate_of_the_name(secure_server, monkeypatch):
-    port, requests = secure_server
-    assert fetch(f"https://example.com:{port}/") == b"hello"
-    assert requests == [("example.com", "/")]
-    for path in ("https://example.org:{}/", "https://127.0.0.1:{}/"):
-        with pytest.raises(ConnectionError, match="certificate"):
-            fetch(path.format(port))
-    monkeypatch.delenv("SSL_CERT_FILE")  # now nobody vouches for it
-    with pytest.raises(ConnectionError, match="certificate"):
-        fetch(f"https://example.com:{port}/")
-    assert len(requests) == 1
-
-
-def test_https_asks_anew_after_a_redirect_to_the_same_address(secure_server):
-    port, requests = secure_server
-    with pytest.raises(ConnectionError, match="certificate"):
-        fetch(f"https://example.com:{port}/onward")
-    assert requests == [("example.com", "/onward")]
-
-
-def test_fetching_takes_no_longer_than_allowed_and_leaves_no_thread(monkeypatch):
-    monkeypatch.setattr(urls, "is_public", lambda address: True)
-    before, begin = threading.active_count(), time.monotonic()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        silent = f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        with pytest.raises(TimeoutError, match=r"took longer than 0\.3 seconds"):
-            fetch(silent, seconds=0.3)
-    with pytest.raises(ConnectionError, match="cannot be fetched"):
-        fetch(f"http://127.0.0.1:{free_port()}/")
-    assert time.monotonic() - begin < 2
-    time.sleep(0.1)
-    assert threading.active_count() == before
 
 
 # The app and its folder
@@ -480,15 +313,14 @@ def test_a_demo_holds_and_pins_only_what_its_model_needs(config, networks, tmp_p
         "predictions",
         "data_setup",
         "pictures",
-        "urls",
     }
     always |= {"archives", "image_folder", "networks", "config", "checkpoints", "utils"}
     assert held == {f"{name}.py" for name in always | networks}
     lines = (folder / "requirements.txt").read_text().splitlines()
     pinned = {line.partition("==")[0] for line in lines}
-    wanted = {"gradio", "httpx", "numpy", "pillow", "torch", "torchvision"}
+    wanted = {"gradio", "numpy", "pillow", "torch", "torchvision"}
     assert pinned == wanted | {"fastapi", "starlette", "tqdm", "uvicorn"}
-    assert json.loads((folder / "config.json").read_text())["data"] == ""
+    assert "data" not in json.loads((folder / "config.json").read_text())
 
 
 # Its arguments are a folder and a picture; it prints the module's file, the answer to

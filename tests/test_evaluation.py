@@ -259,6 +259,13 @@ def test_predict_names_the_top_and_writes_a_table(top, run, data, tmp_path, caps
         assert {name: float(row[name]) for name in NAMES} == pytest.approx(dict(ranked))
 
 
+@pytest.mark.parametrize("address", ["http://a.b/c.png", "https://x", "ftp://a/b.jpg"])
+def test_predict_fetches_nothing(address, run, data, capsys):
+    status, lines, errors = command(capsys, "predict", run, data / "test", address)
+    assert status == 2 and lines == []
+    assert errors == [f"error: {address} is an address: download it, and give the file"]
+
+
 @pytest.mark.parametrize("option", ["--top=0", "--device=tpu9", "--batch-size=0"])
 def test_predict_refuses_odd_options(option, run, data, capsys):
     status, lines, errors = command(capsys, "predict", run, data / "test", option)

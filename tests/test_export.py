@@ -389,7 +389,7 @@ def test_a_module_written_by_hand_is_reported_and_kept(exported, capsys):
 
 ORDER = {  # the table of the layers, said a second time
     "base": ["config", "checkpoints", "utils", "plots"],
-    "data": ["datasets", "urls", "archives", "pictures", "image_folder"]
+    "data": ["datasets", "archives", "pictures", "image_folder"]
     + ["data_setup", "folders"],
     "networks": ["freezing", "model_builder", "effnet", "vit", "networks"],
     "learning": ["metrics", "engine", "schedules", "updates", "distributed"],

@@ -201,7 +201,7 @@ def test_all_extras_but_benchmarks_are_installed_and_in_requirements(root):
     wanted = install_missing.requirements_of(project)
     for extra, needs in project["optional-dependencies"].items():
         assert (set(needs) <= set(wanted)) == (extra != "benchmarks")
-    assert {"httpx", "gradio", "onnx", "tensorboard", "optuna", "pytest"} <= set(wanted)
+    assert {"gradio", "onnx", "tensorboard", "optuna", "pytest"} <= set(wanted)
     assert set(wanted) <= set((root / "requirements.txt").read_text().splitlines())
 
 

@@ -41,7 +41,7 @@ MAIN_GUARD = 'if __name__ == "__main__" and "__file__" in globals():'
 LAYERS = {
     "base": ["config", "checkpoints", "utils", "plots"],
     "data": [
-        *["datasets", "urls", "archives", "pictures", "image_folder", "data_setup"],
+        *["datasets", "archives", "pictures", "image_folder", "data_setup"],
         "folders",
     ],
     "networks": ["freezing", "model_builder", "effnet", "vit", "networks"],

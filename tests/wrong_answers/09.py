@@ -9,10 +9,11 @@ WRONG = {
         "def percentile(values, percent):\n    return torch.tensor(values).median()",
     ],
     "09.2": [
-        "def may_connect(addresses):\n    return all(is_public(address) for address in addresses)",
-        "def may_connect(addresses):\n    return any(is_public(address) for address in addresses)",
-        "def may_connect(addresses):\n    return bool(addresses) and is_public(addresses[0])",
-        "def may_connect(addresses):\n    return bool(addresses)",
+        "def misfits(found, wanted):\n    return sorted(found.keys() ^ wanted.keys())",
+        "def misfits(found, wanted):\n    return sorted(name for name in wanted if found.get(name) != wanted[name])",
+        "def misfits(found, wanted):\n    return sorted(name for name in found if found[name] != wanted.get(name))",
+        "def misfits(found, wanted):\n    return sorted(found.items() ^ wanted.items())",
+        "def misfits(found, wanted):\n    return found != wanted",
     ],
     "09.3": [
         "def decide(ranked, threshold, margin):\n    return ranked[0][0] if ranked[0][1] >= threshold else 'not sure'",
