@@ -13,7 +13,7 @@ import signal
 import sys
 from glob import glob
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import going_modular
 from going_modular.commands import (
@@ -48,19 +48,6 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}{hint}; --help lists the options\n")
 
 
-class PrintCompletion(argparse.Action):
-    """An option that prints what makes a shell complete the command's words."""
-
-    def __call__(self, parser: Any, _: Any, shell: Any, __: Any = None) -> None:
-        """Print it and exit."""
-        try:
-            import shtab
-        except ImportError:
-            parser.error("--print-completion needs shtab: pip install shtab")
-        print(shtab.complete(parser, shell))
-        parser.exit()
-
-
 OPTIONS = {  # kind of a parameter -> how it is parsed
     bool: {"action": argparse.BooleanOptionalAction},
     int: {"type": int},
@@ -81,13 +68,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--version", action="version", version=f"%(prog)s {going_modular.__version__}"
     )
-    parser.add_argument(
-        "--print-completion",
-        action=PrintCompletion,
-        default=argparse.SUPPRESS,
-        choices=["bash", "zsh", "tcsh"],
-        help="print what completes this command in a shell (needs shtab)",
-    )
+    with contextlib.suppress(ImportError):
+        import shtab  # which few have
+
+        shtab.add_argument_to(parser)
     parser.known = [*COMMANDS]
     parsers = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
     for name, command in COMMANDS.items():
@@ -98,23 +82,21 @@ def build_parser() -> argparse.ArgumentParser:
             description=about,
             argument_default=argparse.SUPPRESS,  # an option that is not given is absent
         )
-        options = list(inspect.signature(command).parameters.values())
-        if options[-1].name == "settings":
+        options = dict(inspect.signature(command).parameters)
+        if options.pop("settings", None):
             described = f"{inspect.getdoc(Config)}{described}"
-            options[-1:] = inspect.signature(Config).parameters.values()
+            options |= inspect.signature(Config).parameters
         found = re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", described, re.MULTILINE)
         texts = {name: " ".join(text.split()) for name, text in found}
-        for option in options:
-            name, default = option.name, option.default
-            if name in texts:
-                is_needed = default is option.empty
-                settings = OPTIONS.get(option.annotation, {})
-                is_flag = not is_needed and settings.get("nargs") != "?"
-                flag = f"--{name.replace('_', '-')}" if is_flag else name
-                is_told = default not in (None, "", option.empty)
-                shown = f" (default: {default})" if is_told else ""
-                added.add_argument(flag, help=texts[name] + shown, **settings)
-                parser.known.append(flag)
+        for name in filter(texts.get, options):
+            default = options[name].default
+            settings = OPTIONS.get(options[name].annotation, {})
+            is_first = default is inspect.Parameter.empty or "default" in settings
+            flag = name if is_first else f"--{name.replace('_', '-')}"
+            is_told = not is_first and default not in (None, "")
+            shown = f" (default: {default})" if is_told else ""
+            added.add_argument(flag, help=texts[name] + shown, **settings)
+            parser.known.append(flag)
     return parser
 
 
@@ -208,6 +190,7 @@ def main(arguments: list[str] | None = None) -> int:
     is_first = int(os.environ.get("RANK", 0)) == 0  # it speaks for all of a group
     with contextlib.redirect_stderr(sys.stderr if is_first else io.StringIO()):
         options = vars(build_parser().parse_args(words))
+    options.pop("print_completion", None)
     for name, value in options.items():
         if isinstance(value, list):  # a Windows shell passes *.png as it is
             options[name] = [

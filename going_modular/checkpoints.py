@@ -65,9 +65,8 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
     except (OSError, RuntimeError) as error:
         if isinstance(error, RuntimeError):  # torch.save's, over what really happened
             error = error.__context__ or error
-        if isinstance(error, ConnectionError) or not isinstance(
-            error, OSError | RuntimeError
-        ):  # Ctrl-C, or another signal
+        is_trouble = isinstance(error, OSError | RuntimeError)
+        if not is_trouble or isinstance(error, ConnectionError):  # but a signal
             raise error from None
         raise OSError(
             f"cannot write {path}: {error}. Choose a folder that you may write to, "
@@ -116,7 +115,10 @@ def read_plain(path: str | Path) -> Any:
         ) from None
 
 
-WRAPPERS = r"\b(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+WRAPPERS = (
+    r"\b(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+    r"|(?<=\.norm|\.conv)\.(?=[12]\.)"  # in torchvision's files of DenseNets
+)
 
 
 def unwrap(state: dict[str, Any], names: Iterable[str] = ()) -> dict[str, Any]:
@@ -153,21 +155,18 @@ def check_fit(state: Any, model: nn.Module, path: object) -> dict[str, torch.Ten
             f"{path} holds a {type(state).__name__}, not named tensors; save it with "
             "save_model"
         )
-    wanted = model.state_dict()
-    if state.keys() != wanted.keys():
-        state = unwrap(state, wanted)
+    own = model.state_dict()
+    if state.keys() != own.keys():
+        state = unwrap(state, own)
     facts, wanted = (
         {
-            name: f"{tuple(value.shape)} {value.dtype} {value.layout}".replace(
-                "torch.", ""
-            ).removesuffix(" strided")
+            name: f"{tuple(value.shape)} {value.dtype} {value.layout}"
             for name, value in each.items()
         }
-        for each in (state, wanted)
+        for each in (state, own)
     )
     facts |= {name: "a meta tensor" for name, value in state.items() if value.is_meta}
-    differing = {name for name, _ in facts.items() ^ wanted.items()}
-    if differing:
+    if differing := {name for name, _ in facts.items() ^ wanted.items()}:
         name = min(differing, key=str)
         raise ValueError(
             f"{path} holds the weights of another model: {len(differing)} entries "

@@ -115,24 +115,19 @@ class Config:
 
     def __post_init__(self):
         for name, value in vars(self).items():
-            kind, shown = Config.__annotations__[name], reprlib.repr(value)
-            if type(value) not in ({int, float} if kind is float else {kind}):
-                raise ValueError(
-                    f"{name} is {shown}: it must be of type {kind.__name__}"
-                )
-            if kind is str:
-                if value not in (words := WORDS.get(name, [value])):
-                    raise ValueError(
-                        f"{name} is {shown}: choose one of {', '.join(words)}"
-                    )
-                continue
+            kind, wanted = Config.__annotations__[name], ""
+            words, highest = WORDS.get(name, [value]), HIGHEST.get(name, 2**32 - 1)
             lowest = "from 0" if name in FROM_ZERO else "above 0"
-            highest = HIGHEST.get(name, 2**32 - 1)
-            is_zero = value == 0 and name in FROM_ZERO
-            if kind is not bool and not (is_zero or 0 < value <= highest):  # nor NaN
-                raise ValueError(
-                    f"{name} is {shown}: choose a number {lowest}, up to {highest}"
-                )
+            if type(value) not in ({int, float} if kind is float else {kind}):
+                wanted = f"it must be of type {kind.__name__}"
+            elif kind is str and value not in words:
+                wanted = f"choose one of {', '.join(words)}"
+            elif kind in (int, float) and not (  # nor NaN
+                0 < value <= highest or value == 0 and name in FROM_ZERO
+            ):
+                wanted = f"choose a number {lowest}, up to {highest}"
+            if wanted:
+                raise ValueError(f"{name} is {reprlib.repr(value)}: {wanted}")
         if self.accumulate > self.batch_size:
             raise ValueError(
                 f"accumulate is {self.accumulate}: a batch of {self.batch_size} has no "
@@ -192,8 +187,8 @@ def read_config(folder: str | Path) -> tuple[Config, list[str]]:
     try:
         content = json.loads(path.read_bytes())  # in bytes a BOM is understood
         names = content["class_names"]
-        is_list = isinstance(names, list) and len(names) > 1 and "model" in content
-        if not is_list or not all(isinstance(name, str) for name in names):
+        is_list = isinstance(names, list) and {*map(type, names)} == {str}
+        if not is_list or len(names) < 2 or "model" not in content:
             raise ValueError("it needs a model and two or more names of classes")
         if len(set(names)) < len(names):
             raise ValueError("two of its classes have the same name")

@@ -42,11 +42,6 @@ class Group(NamedTuple):
 ALONE = Group(rank=0, size=1)
 
 
-def peer_lost(error: BaseException) -> bool:
-    """Tell whether an error says that another process of the group ended."""
-    return isinstance(error, distributed.DistError) or "gloo" in str(error).lower()
-
-
 def raise_lost(*_: object) -> NoReturn:
     """Raise ConnectionAbortedError: torchrun's SIGTERM says that a process died."""
     raise ConnectionAbortedError("another process of the group ended")
@@ -97,7 +92,7 @@ def process_group() -> Iterator[Group]:
         gc.collect()  # a model that outlives its group can crash Python's way out
         distributed.barrier()
     except Exception as error:
-        if peer_lost(error):
+        if isinstance(error, distributed.DistError) or "gloo" in str(error).lower():
             raise_lost()
         if rank > 0 and not isinstance(error, ConnectionAbortedError):
             signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -9,25 +9,23 @@ from typing import Any
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
-from tqdm import tqdm
 
 from going_modular.checkpoints import write_json
 from going_modular.config import MAY_CHANGE, Config
 from going_modular.data_setup import create_transforms
 from going_modular.distributed import ALONE, Group, check_batch_split
-from going_modular.engine import train_epochs
 from going_modular.folders import Folders, fingerprint, open_folders
-from going_modular.metrics import ClassCounts
 from going_modular.networks import Network, blueprint
 from going_modular.runs import best_row, check_free
 from going_modular.schedules import SCHEDULES
 from going_modular.states import (
     check_pictures,
-    finish_row,
+    kept_rows,
     load_weights,
     prolong,
     read_checkpoint,
     restore_checkpoint,
+    train_epoch,
     write_epoch,
 )
 from going_modular.updates import Updater, choose_loss, compile_model
@@ -62,12 +60,12 @@ class Experiment:
     @property
     def described(self) -> dict[str, Any]:
         """What config.json says: config, class names, versions and pictures."""
-        torchs, pythons = str(torch.__version__), platform.python_version()
-        return vars(self.config) | {
-            "class_names": self.class_names,
-            "versions": {"python": pythons, "torch": torchs},
-            "pictures": self.pictures,
+        versions = {
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
         }
+        names = {"class_names": self.class_names, "versions": versions}
+        return vars(self.config) | names | {"pictures": self.pictures}
 
 
 def load_folders(config: Config, network: Network, group: Group) -> Folders:
@@ -163,8 +161,6 @@ def resume(experiment: Experiment, out: str | Path) -> list[dict]:
     kept, parts, rows = (checkpoint[name] for name in ("config", "parts", "rows"))
     for name, value in experiment.described.items():
         before: Any = kept.get(name, value)
-        if name == "augment" and isinstance(before, bool):  # of an older edition
-            before = "light" if before else "none"
         if name == "epochs" and value > before:
             steps = len(rows) * len(experiment.train_dataloader)
             prolong(parts, experiment.optimizer, experiment.scheduler, steps)
@@ -202,40 +198,25 @@ def run(
         observers: called with each row, after it is written, such as trackers.
 
     Yields:
-        A row as ``finish_row`` returns it.
+        A row as ``train_epoch`` returns it.
 
     Raises:
         FileExistsError: if ``out`` holds files of another training, or of somebody.
-        ValueError, FloatingPointError: as ``train_epochs``.
+        ValueError, FloatingPointError: as ``train_epoch``.
     """
     out = Path(out)
     is_main = experiment.group.rank == 0
     if rows is None and is_main:
         check_free(out)
     rows, config = list(rows or []), experiment.config
-    epochs, patience = config.epochs, config.early_stopping
     if is_main:
         write_json(out / "config.json", experiment.described)
-    others = (experiment.valid_dataloader, experiment.optimizer, experiment.loss_fn)
-    options: dict[str, Any] = {"scheduler": experiment.scheduler, "per_batch": True}
-    options["update"] = experiment.update
     try:
-        for epoch in range(len(rows) + 1, epochs + 1):
-            if rows and 0 < patience < epoch - best_row(rows)["epoch"]:
+        for epoch in range(len(rows) + 1, config.epochs + 1):
+            last = config.early_stopping + best_row(rows)["epoch"] if rows else epoch
+            if config.early_stopping and epoch > last:
                 break
-            counts = ClassCounts(len(experiment.class_names))
-            batches = tqdm(
-                experiment.train_dataloader,
-                f"epoch {epoch} of {epochs}",
-                unit="batch",
-                leave=False,
-                disable=None if is_main else True,  # None: if there is no terminal
-            )
-            arguments = (experiment.model, batches, *others, epoch, experiment.device)
-            (row,) = train_epochs(
-                *arguments, first_epoch=epoch, metric=counts, **options
-            )
-            row = finish_row(row, experiment, counts)
+            row = train_epoch(experiment, epoch)
             if is_main:
                 write_epoch(out, experiment, [*rows, row])
                 for observer in observers:
@@ -246,5 +227,6 @@ def run(
         if is_main:
             save_model(experiment.model, out, "interrupted.pt")
         raise type(interruption)(
-            f"{len(rows)} of {epochs} epochs are kept in {out}, go on with --resume"
+            f"{len(kept_rows(out))} of {config.epochs} epochs are kept in {out}, go on "
+            "with --resume"
         ) from None

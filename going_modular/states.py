@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from going_modular.checkpoints import check_fit, read_plain, to_json, unwrap, whole_file
 from going_modular.config import Config, read_config
 from going_modular.distributed import mean_row
+from going_modular.engine import train_epochs
+from going_modular.metrics import ClassCounts
 from going_modular.networks import blueprint
 from going_modular.runs import best_row
 from going_modular.utils import save_model
@@ -74,9 +77,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     content = read_plain(path)
     kinds = {"parts": dict, "epoch": int, "rows": list, "config": dict, "random": dict}
-    if not isinstance(content, dict) or not all(
-        isinstance(content.get(name), kind) for name, kind in kinds.items()
-    ):
+    found = content.items() if isinstance(content, dict) else ()
+    if kinds != {name: type(value) for name, value in found}:
         raise ValueError(
             f"{path} is no checkpoint: give it the file last.pt of a training's folder"
         )
@@ -116,23 +118,36 @@ def restore_checkpoint(
 def load_weights(config: Config, model: torch.nn.Module, names: list[str]) -> list[str]:
     """Load config.weights into a model; return what is to be said about it.
 
-    The head stays as it is if the weights are of other classes.
+    The head stays as it is if the weights are of other classes, such as ImageNet's. A
+    network that others pretrain stands still then, but for its head and the last
+    ``config.unfreeze`` blocks.
 
     Raises:
         FileNotFoundError, ValueError: as ``load_model``.
     """
+    from going_modular.freezing import unfreeze_last
+
     path = Path(config.weights)
     path = path / "best.pt" if path.is_dir() else path
-    state, others = read_plain(path), names
+    state, others, own = read_plain(path), names, model.state_dict()
     with contextlib.suppress(OSError, ValueError):  # there are weights alone
         others = read_config(path)[1]
-    if others == names or not isinstance(state, dict):
+    network, wider = blueprint(config, len(names) + 1)
+    shapes = {name: value.shape for name, value in wider.state_dict().items()}
+    head = {name: own[name] for name in own if own[name].shape != shapes[name]}
+    plain = unwrap(state, own) if isinstance(state, dict) else {}
+    sizes = {name: getattr(plain.get(name), "shape", None) for name in head}
+    is_other = others != names or sizes != {name: own[name].shape for name in head}
+    if not plain or not is_other:
         model.load_state_dict(check_fit(state, model, path))
         return []
-    own = model.state_dict()
-    wider = blueprint(config, len(names) + 1)[1].state_dict()
-    head = {name: own[name] for name in own if own[name].shape != wider[name].shape}
-    model.load_state_dict(check_fit(unwrap(state, own) | head, model, path))
+    counts = {name: own[name] for name in own if name.endswith("num_batches_tracked")}
+    body = {name: plain[name] for name in plain if not name.lower().startswith("aux")}
+    model.load_state_dict(check_fit(counts | body | head, model, path))
+    if network.pretrained:
+        for name, weight in model.named_parameters():
+            weight.requires_grad = name in head
+        unfreeze_last(model, config.unfreeze)
     return [f"{path} knows other classes: the last layer begins anew"]
 
 
@@ -167,36 +182,59 @@ def prolong(parts: dict[str, Any], optimizer: Any, scheduler: Any, steps: int) -
     parts["optimizer"]["param_groups"] = optimizer.state_dict()["param_groups"]
 
 
+def write_log(out: Path, rows: list[dict]) -> None:
+    """Write metrics.jsonl."""
+    with whole_file(out / "metrics.jsonl") as file:
+        file.writelines(to_json(row) + b"\n" for row in rows)
+
+
+def kept_rows(out: Path) -> list[dict]:
+    """Return the rows that the checkpoint in a folder holds, if there is one."""
+    last = out / "last.pt"
+    return read_checkpoint(last)["rows"] if last.exists() else []
+
+
 def write_epoch(out: Path, experiment: Any, rows: list[dict]) -> None:
     """Write what an epoch brought; the checkpoint last, since it says "finished"."""
     if best_row(rows) is rows[-1]:
         save_model(experiment.model, out, "best.pt")
-    with whole_file(out / "metrics.jsonl") as file:
-        file.writelines(to_json(row) + b"\n" for row in rows)
-    save_checkpoint(out / "last.pt", experiment.parts(), rows, experiment.described)
+    try:
+        write_log(out, rows)
+        save_checkpoint(out / "last.pt", experiment.parts(), rows, experiment.described)
+    except BaseException:  # a signal: the log tells no more than the checkpoint
+        write_log(out, kept_rows(out))
+        raise
 
 
-def finish_row(row: dict, experiment: Any, counts: Any) -> dict:
-    """Return an epoch's row over all processes, with valid for test.
-
-    Args:
-        row: this process's.
-        experiment: what was trained.
-        counts: the ClassCounts of this process's validation.
+def train_epoch(experiment: Any, epoch: int) -> dict:
+    """Train one epoch; return its row over all processes, with valid for test.
 
     Returns:
         {"epoch", "train_loss", "train_acc", "valid_loss", "valid_acc",
         "valid_balanced", "lr"}
     """
-    group, device = experiment.group, experiment.device
+    made, group, device = experiment, experiment.group, experiment.device
+    counts = ClassCounts(len(made.class_names))
+    batches = tqdm(
+        made.train_dataloader,
+        f"epoch {epoch} of {made.config.epochs}",
+        unit="batch",
+        leave=False,
+        disable=group.rank > 0 or None,  # None: if there is no terminal
+    )
+    options = {"scheduler": made.scheduler, "per_batch": True, "update": made.update}
+    others = (made.valid_dataloader, made.optimizer, made.loss_fn, epoch, device)
+    (row,) = train_epochs(
+        made.model, batches, *others, first_epoch=epoch, metric=counts, **options
+    )
     if group.size > 1:
         sizes = {
-            "train": experiment.train_dataloader.batch_sampler.count,
-            "test": experiment.valid_dataloader.batch_sampler.count,
+            "train": made.train_dataloader.batch_sampler.count,
+            "test": made.valid_dataloader.batch_sampler.count,
         }
         row = mean_row(row, group, sizes, device)
         found = group.sum(counts.counts.flatten().tolist(), device)
         counts.counts = found.view_as(counts.counts)
     row = {name.replace("test_", "valid_"): value for name, value in row.items()}
     row["valid_balanced"] = counts.balanced()
-    return row | {"lr": experiment.scheduler.get_last_lr()[0]}
+    return row | {"lr": made.scheduler.get_last_lr()[0]}

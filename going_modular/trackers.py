@@ -31,12 +31,8 @@ class TensorBoardTracker:
 
     def finish(self, last: dict[str, float]) -> None:
         """Record the last metrics beside the config, and close."""
-        from torch.utils.tensorboard.summary import hparams
-
         final = {f"final/{name}": value for name, value in last.items()}
-        self.log(final, 0)
-        for summary in hparams(vars(self.config), final):
-            self.writer.file_writer.add_summary(summary)  # add_hparams: another run
+        self.writer.add_hparams(vars(self.config), final, run_name=".")
         self.writer.close()
 
 
@@ -120,12 +116,12 @@ class MLflowTracker:
             self.client = client = mlflow_client(log_dir, address)
             found = client.get_experiment_by_name("course")
             place = None if address else (log_dir / "artifacts").resolve().as_uri()
-            created = (
+            number = (
                 found.experiment_id
                 if found
                 else client.create_experiment("course", place)
             )
-        self.run_id = client.create_run(created, run_name=folder.name).info.run_id
+        self.run_id = client.create_run(number, run_name=folder.name).info.run_id
         for name, value in vars(config).items():
             client.log_param(self.run_id, name, value)
 

@@ -2,7 +2,6 @@
 """The command train: from a folder of pictures to results."""
 
 import contextlib
-import math
 import os
 import sys
 from pathlib import Path
@@ -37,50 +36,49 @@ VIEWERS = {  # tracker -> how to look at what it wrote
 }
 
 
-def advice(config: Config, majority: float) -> str:
+def advice(config: Config, model: Any, majority: float) -> str:
     """Return what to try, and was not, if a training does no better than guessing.
 
     Args:
         config: the training's.
+        model: its model, of which a part stands still if it is pretrained.
         majority: how many times the mean class the largest one is.
     """
-    from going_modular.networks import NETWORKS
-
     if majority > 1.5 and config.class_weights == "none":
         return "try --class-weights balanced"
-    if not NETWORKS[config.model].pretrained:
+    if all(weight.requires_grad for weight in model.parameters()):
         return "try --model effnet_lite0 --image-size 160"
     if not config.unfreeze:
         return "try --unfreeze 2 --lr 0.0003"
     return "look at the pictures with check, or bring more of each class"
 
 
-def finish(config: Config, out: Path, rows: list[dict], counts: list[int]) -> None:
+def finish(made: Any, out: Path, rows: list[dict], largest: float) -> None:
     """Write curves.png and summary.json, and say what a finished training reached.
 
     Args:
-        config: the training's.
+        made: the Experiment.
         out: its folder.
         rows: its results, one row an epoch.
-        counts: validation pictures of each class.
+        largest: share of the largest class in the validation pictures.
     """
     from matplotlib.figure import Figure  # without pyplot: no window, no open figure
 
     from going_modular.checkpoints import whole_file, write_json
     from going_modular.runs import best_row
 
-    best, largest = best_row(rows), max(counts) / sum(counts)
+    config, best, count = made.config, best_row(rows), len(made.class_names)
     summary = {"best": best, "epochs": len(rows), "largest_class": largest}
     write_json(out / "summary.json", summary)
     text = f"epoch {best['epoch']} of {len(rows)} is the best, "
-    text += RESULT.format_map({"largest": largest, "valid_balanced": math.nan} | best)
+    text += RESULT.format_map({"largest": largest} | best)
     figure = Figure((10, 3.5), layout="constrained")
     figure.suptitle(text)
     for name, ax in zip(("loss", "acc"), figure.subplots(1, 2), strict=True):
         for part in ("train", "valid"):
             values = [row[f"{part}_{name}"] for row in rows]
             ax.plot(range(1, len(rows) + 1), values, marker=".", label=part)
-        ax.set(xlabel="epoch", ylabel="accuracy" if name == "acc" else name)
+        ax.set(xlabel="epoch", ylabel=name)
     ax.axhline(largest, color="gray", label="largest class")
     ax.legend()
     with whole_file(out / "curves.png") as file:
@@ -88,11 +86,11 @@ def finish(config: Config, out: Path, rows: list[dict], counts: list[int]) -> No
     say(f"{out}: {text}; its weights are in best.pt")
     if len(rows) < config.epochs:
         say(f"stopped early: {len(rows) - best['epoch']} epochs without a better one")
-    if best.get("valid_balanced", 1) * len(counts) < 1.2:
-        tip = advice(config, largest * len(counts))
-        say(f"With {len(counts)} classes that is no better than guessing: {tip}")
-    if config.tracker != "none":
-        say(f"look at it: {VIEWERS[config.tracker].format(out)}")
+    if best["valid_balanced"] * count < 1.2:
+        tip = advice(config, made.model, largest * count)
+        say(f"With {count} classes that is no better than guessing: {tip}")
+    if viewer := VIEWERS.get(config.tracker):
+        say(f"look at it: {viewer.format(out)}")
 
 
 def train_command(
@@ -121,54 +119,55 @@ def train_command(
     Raises:
         ConnectionAbortedError: if another process of the group ended.
     """
-    from going_modular import experiment
     from going_modular.checkpoints import lock_folder
     from going_modular.distributed import process_group
+    from going_modular.experiment import resume as read_back
+    from going_modular.experiment import run, setup
     from going_modular.runs import check_free
+    from going_modular.states import kept_rows
     from going_modular.trackers import Tracker
 
     folder = Path(out)
     if resume and folder.is_file():  # such as best.pt in it
         folder = folder.parent
-    last = folder / "last.pt"
     try:
         with process_group() as group, contextlib.ExitStack() as stack:
-            is_main = group.rank == 0
+            is_main, kept, rows = group.rank == 0, {}, None
             if is_main:
                 stack.enter_context(lock_folder(folder))
-            kept, rows = {}, None
             if resume and (folder / "config.json").exists():
                 kept, rows = vars(read_config(folder)[0]), []
             else:
-                check_free(folder)
                 settings.setdefault("batch_size", Config.batch_size)
+                if is_main:
+                    check_free(folder)
             if "batch_size" in settings:  # a config's counts all processes'
                 settings["batch_size"] *= group.size
-            config, goes_on = Config(**kept | settings), last.exists()
-            made = experiment.setup(config, device, group=group, weights=not goes_on)
+            config, goes_on = Config(**kept | settings), (folder / "last.pt").exists()
+            made = setup(config, device, group=group, weights=not goes_on)
             if goes_on:
-                rows = experiment.resume(made, folder)
+                rows = read_back(made, folder)
             counts = [count for count, _ in made.pictures["valid"].values()]
-            facts, observers = {"largest": max(counts) / sum(counts)}, []
-            if is_main and config.tracker != "none":
+            largest, observers = max(counts) / sum(counts), []
+            if is_main:
                 tracker = Tracker(config.tracker, folder, config, rows=rows or ())
                 observers.append(stack.enter_context(tracker))
-            if is_main:
                 observers.append(
                     lambda row: say(
                         f"epoch {row['epoch']} of {config.epochs}: train loss "
-                        f"{row['train_loss']:.3f}, {RESULT.format_map(facts | row)}"
+                        f"{row['train_loss']:.3f}, "
+                        f"{RESULT.format_map({'largest': largest} | row)}"
                     )
                 )
                 for note in made.notes:
                     say(note)
-            done = experiment.run(made, folder, rows=rows, observers=observers)
-            rows = (rows or []) + list(done)
+            rows = (rows or []) + list(
+                run(made, folder, rows=rows, observers=observers)
+            )
             if is_main:
-                finish(config, folder, rows, counts)
+                finish(made, folder, rows, largest)
     except ConnectionAbortedError as error:
-        log = folder / "metrics.jsonl"
-        epochs = log.read_text().count("\n") if log.exists() else 0
         raise ConnectionAbortedError(
-            f"{error}; epochs kept in {folder}: {epochs}; go on with --resume"
+            f"{error}; epochs kept in {folder}: {len(kept_rows(folder))}; go on with "
+            "--resume"
         ) from None

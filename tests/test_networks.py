@@ -1,16 +1,19 @@
 """The registry: torchvision's networks by name, their sizes, weights and refusals."""
 
+import re
+
 import pytest
 import torch
 from torchvision import models
 
 from going_modular.config import Config
 from going_modular.networks import NETWORKS, blueprint
+from going_modular.states import load_weights
 from going_modular.utils import set_seeds
 
 
-def config_of(name, image_size=64):
-    return Config(model=f"torchvision:{name}", image_size=image_size)
+def config_of(name, image_size=64, **more):
+    return Config(model=f"torchvision:{name}", image_size=image_size, **more)
 
 
 @pytest.mark.parametrize(
@@ -124,6 +127,55 @@ def test_without_weights_a_training_begins_untrained_and_says_so(cache, capsys):
     assert all(weight.requires_grad for weight in model.parameters())
     (line,) = capsys.readouterr().err.splitlines()
     assert "begins untrained" in line and str(cache) in line and "https://" in line
+
+
+def densenets_older_names(state):
+    """Return a state dict with the names in torchvision's files of DenseNets."""
+    name = r"(denselayer\d+\.(?:norm|conv))([12])\."
+    return {re.sub(name, r"\1.\2.", key): value for key, value in state.items()}
+
+
+def without_counts(state):
+    return {key: state[key] for key in state if "num_batches" not in key}
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "unfreeze"),
+    [
+        ("resnet18", without_counts, 0),
+        ("densenet121", densenets_older_names, 0),
+        ("googlenet", dict, 0),  # two auxiliary heads more than ours
+        ("mobilenet_v3_small", dict, 2),
+    ],
+)
+def test_a_file_of_imagenets_weights_is_a_body(name, change, unfreeze, cache, tmp_path):
+    options = {"init_weights": False} if name == "googlenet" else {}
+    known = models.get_model(name, **options).state_dict()
+    torch.save(change(known), tmp_path / "by_hand.pth")
+    config = config_of(
+        name, 64, weights=str(tmp_path / "by_hand.pth"), unfreeze=unfreeze
+    )
+    model = NETWORKS[config.model].pretrained(config, 3)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    (note,) = load_weights(config, model, ["a", "b", "c"])
+    assert "the last layer begins anew" in note
+    new = {key for key in before if before[key].shape != known[key].shape}
+    assert 0 < len(new) <= 2
+    for key, value in model.state_dict().items():
+        wanted = before if key in new or "num_batches" in key else known
+        torch.testing.assert_close(value, wanted[key], rtol=0, atol=0)
+    trained = {key for key, value in model.named_parameters() if value.requires_grad}
+    assert trained == new if not unfreeze else trained > new
+    assert len(trained) < len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("other", ["resnet34", "resnet50", "mobilenet_v2"])
+def test_a_file_of_another_network_is_no_body(other, cache, tmp_path):
+    torch.save(models.get_model(other).state_dict(), tmp_path / "other.pth")
+    config = config_of("resnet18", 64, weights=str(tmp_path / "other.pth"))
+    model = NETWORKS[config.model].pretrained(config, 3)
+    with pytest.raises(ValueError, match=r"other\.pth holds the weights of another"):
+        load_weights(config, model, ["a", "b", "c"])
 
 
 @pytest.mark.parametrize("content", [b"", b"no weights", b"PK\3\4 and no more"])

@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from going_modular import experiment, image_folder, states
-from going_modular.__main__ import main
+from going_modular import image_folder, states
+from going_modular.__main__ import Ended, main
 from going_modular.checkpoints import lock_folder
 from going_modular.config import Config, read_config
 from going_modular.networks import NETWORKS
@@ -122,7 +122,7 @@ def in_epoch(monkeypatch):
                 is_it = step == 2 and loader.batch_sampler.epoch == number
                 yield change(*batch) if is_it else batch
 
-        monkeypatch.setattr(experiment, "tqdm", batches)
+        monkeypatch.setattr(states, "tqdm", batches)
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield change_batch
@@ -308,6 +308,28 @@ def test_weights_of_other_classes_leave_the_head_as_it_was(
     for name in learned:
         wanted = new if name in head else body
         assert torch.equal(found[name], wanted[name])
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Ended, OSError, MemoryError])
+@pytest.mark.parametrize("is_written", [False, True])
+def test_log_and_checkpoint_tell_the_same_count(
+    data, tmp_path, capsys, monkeypatch, error, is_written
+):
+    save, epochs = states.save_checkpoint, []
+
+    def stopped(path, parts, rows, config):
+        if len(rows) < 2 or is_written:
+            save(path, parts, rows, config)
+        if len(rows) == 2:
+            raise error("stopped")
+
+    monkeypatch.setattr(states, "save_checkpoint", stopped)
+    assert train(data, tmp_path / "run") != 0
+    epochs = 1 + is_written
+    assert states.read_checkpoint(tmp_path / "run/last.pt")["epoch"] == epochs
+    assert len(rows_of(tmp_path / "run")) == epochs
+    if issubclass(error, KeyboardInterrupt):
+        assert f"interrupted: {epochs} of 3 epochs are kept" in capsys.readouterr().err
 
 
 NAMES_OF_RUNS = ("first", "run", "new")
