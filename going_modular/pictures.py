@@ -192,7 +192,8 @@ def scan_folder(folder: str | Path) -> tuple[list[str], list[str], list[str]]:
 
     Returns:
         (folders, pictures, others), sorted: the names of the folders directly in it,
-        the paths of all files with one of EXTENSIONS, those of all other files.
+        the paths of all files with one of EXTENSIONS, those of all other files and of
+        links that are not followed.
 
     Raises:
         FileNotFoundError: if there is no such folder.
@@ -203,14 +204,17 @@ def scan_folder(folder: str | Path) -> tuple[list[str], list[str], list[str]]:
     root = Path(folder).resolve()
     seen, top, pictures, others, errors = {root}, [], [], [], []
     for place, folders, files in os.walk(folder, True, errors.append, True):
-        for name in sorted(folders):
+        folders.sort()  # in which order os.walk goes on
+        for name in [*folders]:
             path = Path(place, name)
             real = path.resolve()
             leads_back = real.is_relative_to(root) or root.is_relative_to(real)
-            is_back = path.is_symlink() and leads_back
-            if HIDDEN.match(name) or is_back or real in seen:
+            is_hidden = HIDDEN.match(name)
+            if is_hidden or path.is_symlink() and leads_back or real in seen:
                 folders.remove(name)  # so os.walk leaves it out
-            seen.add(real)
+                others += [] if is_hidden else [str(path)]
+            else:
+                seen.add(real)
         top = top or sorted(folders)
         for name in files:
             known = pictures if name.lower().endswith(EXTENSIONS) else others

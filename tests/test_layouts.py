@@ -219,6 +219,8 @@ LINKS = {
     "another class": [("a/others", "../b")],
     "two that lead to each other": [("a/x", "../b"), ("b/y", "../a")],
     "a class twice": [("c", "b")],
+    "a class twice, the link first": [("B", "b")],
+    "two names of one class": [("0", "b"), ("aa", "0")],
     "a circle elsewhere": [("a/far", "../../../far"), ("b/far", "../../../far/far")],
     "one elsewhere, twice": [("a/far", "../../../far"), ("a/too", "../../../far")],
 }
@@ -237,6 +239,7 @@ def test_every_real_folder_is_visited_once(data, tmp_path, name):
     assert len(pictures) == len({*map(os.path.realpath, pictures)}) == 16 + elsewhere
     samples = ImageFolderDataset(data / "train").samples
     assert sorted(path for path, _ in samples) == sorted(pictures)
+    assert len(scan_folder(data / "train")[2]) > 0  # what is not followed is named
     own = [(path, label) for path, label in samples if "far" not in path]
     assert all(Path(path).parts[-2] == "ab"[label] for path, label in own)
     assert time.monotonic() - begun < 5
