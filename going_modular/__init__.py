@@ -8,7 +8,7 @@ base:
     plots: Figures of data and results.
 
 data:
-    datasets: Toy data and Fashion-MNIST.
+    datasets: Fashion-MNIST, read from its archives.
     archives: Zips, unpacked completely or not at all.
     pictures: Pictures: read safely, whatever they are, and found in folders.
     image_folder: The image-folder data set, and pictures that two folders share.

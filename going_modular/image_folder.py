@@ -162,6 +162,7 @@ class ImageFolderDataset(Dataset):
         for index, item in enumerate(bar):
             if isinstance(item, Exception):
                 errors.append(str(item))
+                continue
             if errors:
                 continue  # all that is left to do is to find the others
             if index == 0 and getattr(item, "nbytes", 0) * len(paths) > KEPT_BYTES:

@@ -1,11 +1,10 @@
-"""Lessons 01 and 02: toy data, the split, the models and the figures of training."""
+"""Lessons 01 and 02: the models and the figures of training."""
 
 import matplotlib.pyplot as plt
 import pytest
 import torch
 from torch import nn
 
-from going_modular.datasets import make_circles, make_spirals, split_data
 from going_modular.model_builder import ClassificationModel, LinearRegressionModel
 from going_modular.plots import (
     new_axes,
@@ -22,64 +21,10 @@ def close_figures():
     plt.close("all")
 
 
-def test_circles_without_noise_lie_on_their_circles():
-    X, y = make_circles(num_samples=7, noise=0, factor=0.5)
-    assert X.shape == (7, 2) and X.dtype == torch.float32
-    assert y.shape == (7, 1) and y.dtype == torch.float32
-    torch.testing.assert_close(X.norm(dim=1), 1 - 0.5 * y[:, 0])
-
-
-def test_spirals_grow_from_the_origin_to_radius_1_in_every_class():
-    X, y = make_spirals(num_samples=10, num_classes=4, noise=0)
-    assert X.shape == (10, 2) and X.dtype == torch.float32
-    assert y.tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
-    torch.testing.assert_close(X.norm(dim=1), torch.arange(1, 11) / 10)
-
-
-@pytest.mark.parametrize("make", [make_circles, make_spirals])
-def test_toy_data_depends_on_its_own_seed_only(make):
-    state = torch.get_rng_state()
-    first = make(seed=1)
-    assert torch.equal(torch.get_rng_state(), state)
-    torch.manual_seed(99)
-    assert all(torch.equal(a, b) for a, b in zip(first, make(seed=1), strict=True))
-    assert not torch.equal(first[0], make(seed=2)[0])
-
-
-@pytest.mark.parametrize(
-    "bad", [{"num_samples": 1}, {"noise": -0.1}, {"factor": 1.0}, {"factor": 0}]
-)
-def test_circles_refuse(bad):
-    with pytest.raises(ValueError, match=next(iter(bad))):
-        make_circles(**bad)
-
-
-@pytest.mark.parametrize("bad", [{"num_samples": 2}, {"noise": -1}, {"num_classes": 1}])
-def test_spirals_refuse(bad):
-    with pytest.raises(ValueError, match=next(iter(bad))):
-        make_spirals(**bad)
-
-
-def test_split_keeps_every_row_once_and_with_its_label():
-    X = torch.arange(50).reshape(25, 2)
-    y = X[:, :1] * 10
-    X_train, y_train, X_test, y_test = split_data(X, y, test_fraction=0.3, seed=3)
-    assert len(X_test) == 8 and len(X_train) == 17
-    assert torch.equal(torch.cat([X_train, X_test])[:, 0].sort().values, X[:, 0])
-    assert torch.equal(y_train, X_train[:, :1] * 10)
-    assert torch.equal(y_test, X_test[:, :1] * 10)
-    assert not torch.equal(X_train, X[:17])  # shuffled
-    assert torch.equal(split_data(X, y, test_fraction=0.3, seed=3)[2], X_test)
-    assert not torch.equal(split_data(X, y, test_fraction=0.3, seed=4)[2], X_test)
-
-
-def test_split_refuses():
-    X, y = torch.zeros(10, 2), torch.zeros(10)
-    with pytest.raises(ValueError, match="10 rows and y has 9"):
-        split_data(X, y[:9])
-    for fraction in (0, 0.01, 1.0, -1, 2):
-        with pytest.raises(ValueError, match="test_fraction"):
-            split_data(X, y, test_fraction=fraction)
+def make_points(count, num_classes=2):
+    """Return points of classes in turn, (N, 2), and their labels, (N,)."""
+    points = torch.randn(count, 2, generator=torch.Generator().manual_seed(0))
+    return points, torch.arange(count) % num_classes
 
 
 def test_model_shapes_parameters_and_negative_logits():
@@ -142,7 +87,7 @@ def test_rows_of_the_picture_run_upwards():
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("num_classes", [2, 3, 12])
 def test_boundary_of_many_classes_in_a_given_panel(num_classes):
-    X, y = make_spirals(num_samples=60, num_classes=num_classes)
+    X, y = make_points(60, num_classes)
     _, (left, right) = plt.subplots(1, 2)
     model = ClassificationModel(2, 8, num_classes).double()
     assert plot_decision_boundary(model, X.double(), y, ax=right) is right
@@ -153,7 +98,7 @@ def test_boundary_of_many_classes_in_a_given_panel(num_classes):
 
 
 def draw_boundary(**options):
-    return plot_decision_boundary(nn.Linear(2, 1), *make_circles(20), **options)
+    return plot_decision_boundary(nn.Linear(2, 1), *make_points(20), **options)
 
 
 def draw_matrix(**options):
@@ -196,7 +141,7 @@ def test_boundary_of_a_model_that_ends_in_a_sigmoid(end):
     model = Ends(2, 8, 1)
     same = ClassificationModel(2, 8, 1)
     same.load_state_dict(model.state_dict())
-    X, y = make_circles(40)
+    X, y = make_points(40)
     found, expected = (
         plot_decision_boundary(each, X, y, ax=new_axes(3, 3)[0]).images[0].get_array()
         for each in (model, same)
@@ -207,7 +152,7 @@ def test_boundary_of_a_model_that_ends_in_a_sigmoid(end):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_boundary_of_a_model_on_a_gpu():
     model = ClassificationModel(2, 8, 1).cuda()
-    X, y = make_circles(50)
+    X, y = make_points(50)
     plot_decision_boundary(model, X.cuda(), y.cuda())
     assert next(model.parameters()).is_cuda
 
