@@ -93,6 +93,35 @@ def finish(made: Any, out: Path, rows: list[dict], largest: float) -> None:
         say(f"look at it: {viewer.format(out)}")
 
 
+def begin(
+    folder: Path, resume: bool, device: str | None, group: Any, settings: dict
+) -> tuple[Any, list[dict] | None]:
+    """Return the Experiment of a training, and its rows so far; None: it is new.
+
+    Args:
+        folder: of the training.
+        resume: take its config, which the settings change.
+        device: where to train.
+        group: the processes that train together.
+        settings: of a Config.
+    """
+    from going_modular import experiment
+    from going_modular.runs import check_free
+
+    kept, rows = {}, None
+    if resume and (folder / "config.json").exists():
+        kept, rows = vars(read_config(folder)[0]), []
+    else:
+        settings.setdefault("batch_size", Config.batch_size)
+        if group.rank == 0:
+            check_free(folder)
+    if "batch_size" in settings:  # a config's counts all processes'
+        settings["batch_size"] *= group.size
+    config, goes_on = Config(**kept | settings), (folder / "last.pt").exists()
+    made = experiment.setup(config, device, group=group, weights=not goes_on)
+    return made, experiment.resume(made, folder) if goes_on else rows
+
+
 def train_command(
     out: str = "runs/first",
     resume: bool = False,
@@ -121,9 +150,7 @@ def train_command(
     """
     from going_modular.checkpoints import lock_folder
     from going_modular.distributed import process_group
-    from going_modular.experiment import resume as read_back
-    from going_modular.experiment import run, setup
-    from going_modular.runs import check_free
+    from going_modular.experiment import run
     from going_modular.states import kept_rows
     from going_modular.trackers import Tracker
 
@@ -132,40 +159,27 @@ def train_command(
         folder = folder.parent
     try:
         with process_group() as group, contextlib.ExitStack() as stack:
-            is_main, kept, rows = group.rank == 0, {}, None
-            if is_main:
+            if is_main := group.rank == 0:
                 stack.enter_context(lock_folder(folder))
-            if resume and (folder / "config.json").exists():
-                kept, rows = vars(read_config(folder)[0]), []
-            else:
-                settings.setdefault("batch_size", Config.batch_size)
-                if is_main:
-                    check_free(folder)
-            if "batch_size" in settings:  # a config's counts all processes'
-                settings["batch_size"] *= group.size
-            config, goes_on = Config(**kept | settings), (folder / "last.pt").exists()
-            made = setup(config, device, group=group, weights=not goes_on)
-            if goes_on:
-                rows = read_back(made, folder)
+            made, rows = begin(folder, resume, device, group, settings)
+            config, observers = made.config, []
             counts = [count for count, _ in made.pictures["valid"].values()]
-            largest, observers = max(counts) / sum(counts), []
+            facts = {"largest": max(counts) / sum(counts)}
             if is_main:
                 tracker = Tracker(config.tracker, folder, config, rows=rows or ())
                 observers.append(stack.enter_context(tracker))
                 observers.append(
                     lambda row: say(
                         f"epoch {row['epoch']} of {config.epochs}: train loss "
-                        f"{row['train_loss']:.3f}, "
-                        f"{RESULT.format_map({'largest': largest} | row)}"
+                        f"{row['train_loss']:.3f}, {RESULT.format_map(facts | row)}"
                     )
                 )
                 for note in made.notes:
                     say(note)
-            rows = (rows or []) + list(
-                run(made, folder, rows=rows, observers=observers)
-            )
+            done = run(made, folder, rows=rows, observers=observers)
+            rows = (rows or []) + list(done)
             if is_main:
-                finish(made, folder, rows, largest)
+                finish(made, folder, rows, **facts)
     except ConnectionAbortedError as error:
         raise ConnectionAbortedError(
             f"{error}; epochs kept in {folder}: {len(kept_rows(folder))}; go on with "
