@@ -3,11 +3,8 @@
 
 import contextlib
 import io
-import os
-import shutil
 import signal
 import socket
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,11 +14,12 @@ from typing import Any
 import fastapi
 import gradio as gr
 import uvicorn
-from gradio.http_server import Server
+from gradio.http_server import INITIAL_PORT_VALUE, LOCALHOST_NAME, Server
+from gradio.processing_utils import save_file_to_cache
 from PIL import Image
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from going_modular.guard import Connection, Guard, sweep_uploads, upload_folder
+from going_modular.guard import Connection, guarded, upload_folder
 from going_modular.pictures import read_picture
 from going_modular.predictions import Predictor
 
@@ -51,14 +49,12 @@ def read_upload(upload: dict | None) -> Image.Image:
     if not upload:
         raise gr.Error("Choose a picture first.", print_exception=False)
     try:
-        content = Path(upload["path"]).read_bytes()
-        if content.count(b"\xff\xda") > 300:  # scans, of the JPEGs inside a TIFF too
-            raise ValueError("The file takes too long to decode:")
-        return read_picture(HastyFile(content), name="The file", max_pixels=12_000_000)
+        file = HastyFile(Path(upload["path"]).read_bytes())
+        return read_picture(file, name="The file", max_pixels=12_000_000)
     except ValueError as error:
         reason = str(error).rpartition(":")[0]  # after it: advice for folders
     except OSError:
-        reason = "The file cannot be read"
+        reason = "The file is no longer here"
     raise gr.Error(f"{reason}. Choose another picture.", print_exception=False)
 
 
@@ -68,9 +64,7 @@ def as_upload(value: Any) -> Any:
     Raises:
         Exception: of any kind, if it is not.
     """
-    if isinstance(value, list):
-        return [as_upload(part) for part in value]
-    if not isinstance(value, dict):
+    if value is None or isinstance(value, int):  # no picture; an example's number
         return value
     path = Path(value["path"]).resolve()
     path.relative_to(upload_folder())
@@ -111,43 +105,40 @@ def build_app(
     """
     pool = ThreadPoolExecutor(2)  # torch keeps memory for each thread it meets
 
-    def answer(upload: dict | None) -> dict:
+    def predict(upload: dict | None) -> dict:
         best = pool.submit(lambda: predictor(read_upload(upload))[:3]).result()
         is_sure = best[0][1] >= predictor.unsure_below
         bars = [{"label": name, "confidence": prob} for name, prob in best]
         return {"label": best[0][0] if is_sure else "not sure", "confidences": bars}
 
-    shown = Path(tempfile.mkdtemp(prefix="examples-", dir=upload_folder()))
-    copies = [
-        shutil.copy(path, shown / f"{number}{Path(path).suffix}")
-        for number, path in enumerate(examples)
-    ]
+    shown = f"{upload_folder()}/examples"
+    copies = [save_file_to_cache(path, shown) for path in examples]
     app = Page(
-        answer,
+        predict,
         gr.Image(sources=["upload", "clipboard"], label="Picture"),
         gr.Label(label="Answer"),
         examples=copies or None,
         cache_examples=False,
         title=title,
-        api_name="predict",
         concurrency_limit=2,
+        delete_cache=(10, 600),  # seconds: look so often for uploads that are so old
         flagging_mode="never",
         analytics_enabled=False,
     )
-    app.fns[0].preprocess = app.fns[0].postprocess = False  # answer does both itself
+    app.fns[0].preprocess = app.fns[0].postprocess = False  # predict does both itself
     return app.queue(max_size=100, api_open=False)
 
 
-def free_port(host: str, ports: Iterable[int]) -> int:
+def free_port(ports: Iterable[int]) -> int:
     """Return the first port that is free.
 
     Raises:
         OSError: if none is.
     """
     for port in ports:
-        with contextlib.suppress(OSError), socket.create_server((host, port)):
+        with contextlib.suppress(OSError), socket.create_server((LOCALHOST_NAME, port)):
             return port
-    raise OSError(f"{host} has no free port among {ports}: choose another")
+    raise OSError(f"{LOCALHOST_NAME} has no free port among {ports}: choose another")
 
 
 def serve(app: gr.Blocks, *, port: int | None = None, wait: bool = True) -> str:
@@ -165,11 +156,9 @@ def serve(app: gr.Blocks, *, port: int | None = None, wait: bool = True) -> str:
     Raises:
         OSError: if the port is taken.
     """
-    host = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
-    first = port or int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
-    port = free_port(host, range(first, first + (1 if port else 100)))
+    host, first = LOCALHOST_NAME, INITIAL_PORT_VALUE
+    port = free_port([port] if port else range(first, first + 100))
     app.state_session_capacity = 100  # of visitors: each has a copy of the page
-    app.max_threads = 4
     page = gr.mount_gradio_app(
         fastapi.FastAPI(),
         app,
@@ -177,15 +166,11 @@ def serve(app: gr.Blocks, *, port: int | None = None, wait: bool = True) -> str:
         footer_links=["api"],
         run_history=False,
         show_error=False,
-        max_file_size="10mb",
-        theme=gr.themes.Default(  # fonts that need no download
-            font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
-        ),
         ssr_mode=False,
     )
     local = ["127.0.0.1", "localhost"]
     config = uvicorn.Config(
-        TrustedHostMiddleware(Guard(page), local if host in local else ["*"]),
+        TrustedHostMiddleware(guarded(page), local if host in local else ["*"]),
         host,
         port,
         http=Connection,
@@ -194,11 +179,9 @@ def serve(app: gr.Blocks, *, port: int | None = None, wait: bool = True) -> str:
         headers=[("Cache-Control", "no-store")],
         backlog=100,
         timeout_graceful_shutdown=8,  # seconds; docker kills after 10
-        callback_notify=sweep_uploads,
-        timeout_notify=10,
     )
     app.server = Server(config)
-    url = f"http://{'localhost' if host == '0.0.0.0' else host}:{port}/"
+    url = f"http://{host.replace('0.0.0.0', 'localhost')}:{port}/"
     if not wait:
         app.server.run_in_thread()
         return url

@@ -2,8 +2,6 @@
 """A folder that serves a model anywhere."""
 
 import ast
-import copy
-import dataclasses
 import html
 import shutil
 import sys
@@ -32,9 +30,8 @@ def modules_needed(package: Path, names: Iterable[str]) -> tuple[list[str], list
     outside = set()
     for module in modules:  # grows on the way
         for node in ast.parse((package / f"{module}.py").read_bytes()).body:
-            aliases = getattr(node, "names", [])  # of an import
-            for name in {getattr(node, "module", alias.name) for alias in aliases}:
-                top, _, inner = name.partition(".")
+            for alias in getattr(node, "names", []):  # of an import
+                top, _, inner = getattr(node, "module", alias.name).partition(".")
                 if top == package.name:
                     modules += {inner}.difference(modules)
                 elif top not in sys.stdlib_module_names:
@@ -49,7 +46,8 @@ def pin(imported: Iterable[str]) -> list[str]:
     return [f"{n}=={metadata.version(n).partition('+')[0]}" for n in sorted(names)]
 
 
-DEMO_APP = '''"""Serve the model in this folder: python app.py"""
+DEMO_FILES = {  # name: text
+    "app.py": '''"""Serve the model in this folder: python app.py"""
 
 from pathlib import Path
 
@@ -60,10 +58,8 @@ if __name__ == "__main__":
     folder = Path(__file__).resolve().parent
     examples = sorted((folder / "examples").glob("*"))
     serve(build_app(Predictor.load(folder), examples))
-'''
-
-
-DEMO_README = """---
+''',
+    "README.md": """---
 title: What is in the picture?
 sdk: gradio
 sdk_version: {gradio}
@@ -75,10 +71,8 @@ Answers with one of: {names}.
 Start it here: `pip install -r requirements.txt`, then `python app.py`.
 In a container: `docker build -t picture .`, then
 `docker run -p 127.0.0.1:7860:7860 picture`.
-"""
-
-
-DEMO_DOCKERFILE = """FROM python:{python.major}.{python.minor}-slim
+""",
+    "Dockerfile": """FROM python:{python.major}.{python.minor}-slim
 RUN useradd --create-home --uid 1000 app && mkdir /app && chown app /app
 USER app
 WORKDIR /app
@@ -88,49 +82,9 @@ COPY --chown=app . .
 ENV GRADIO_SERVER_NAME=0.0.0.0 GRADIO_SERVER_PORT=7860 GRADIO_ANALYTICS_ENABLED=False
 EXPOSE 7860
 CMD ["python", "app.py"]
-"""
-
-
-def write_demo_texts(
-    folder: Path, class_names: Iterable[str], requirements: Iterable[str]
-) -> None:
-    """Write app.py, README.md, Dockerfile and requirements.txt into ``folder``."""
-    texts = {
-        "app.py": DEMO_APP,
-        "requirements.txt": "\n".join(requirements) + "\n",
-        "README.md": DEMO_README.format(
-            gradio=gr.__version__,
-            python=sys.version_info,
-            names=html.escape(", ".join(class_names)),
-        ),
-        "Dockerfile": DEMO_DOCKERFILE.format(python=sys.version_info),
-    }
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
-
-
-def fill_demo(
-    folder: Path, predictor: Predictor, examples: Iterable[str | Path]
-) -> None:
-    """Write all files of a demo into an empty folder; see ``build_demo``."""
-    if config := predictor.config:  # strangers need not know where the data was
-        predictor = copy.copy(predictor)
-        predictor.config = dataclasses.replace(config, data="")
-    predictor.save(folder)
-    package = Path(sys.modules["going_modular"].__path__[0])
-    model = Predictor.load(folder).model  # none of its classes is a notebook's
-    paths = {type(part).__module__.partition(".") for part in model.modules()}
-    names = {"app", "predictions", "data_setup"}  # networks imports the last one late
-    names |= {module for top, _, module in paths if top == package.name}
-    modules, outside = modules_needed(package, names)
-    write_demo_texts(folder, predictor.class_names, pin(outside))
-    (folder / "going_modular").mkdir()
-    for module in ["__init__", *modules]:
-        shutil.copy(package / f"{module}.py", folder / "going_modular")
-    (folder / "examples").mkdir()
-    for number, path in enumerate(examples, 1):
-        read_picture(path)  # raises for a broken one
-        shutil.copy(path, folder / f"examples/{number}{Path(path).suffix.lower()}")
+""",
+    "requirements.txt": "{requirements}\n",
+}
 
 
 def build_demo(
@@ -156,6 +110,27 @@ def build_demo(
         raise FileExistsError(
             f"{folder} already exists: choose another folder, or remove it first"
         )
-    with whole_folder(folder) as temporary:
-        fill_demo(temporary, predictor, examples)
+    package = Path(sys.modules["going_modular"].__path__[0])
+    with whole_folder(folder) as made:
+        predictor.save(made)
+        model = Predictor.load(made).model  # none of its classes is a notebook's
+        paths = {type(part).__module__.partition(".") for part in model.modules()}
+        names = {"app", "predictions", "data_setup"}  # networks imports the last late
+        names |= {module for top, _, module in paths if top == package.name}
+        modules, outside = modules_needed(package, names)
+        facts = {
+            "gradio": gr.__version__,
+            "python": sys.version_info,
+            "names": html.escape(", ".join(predictor.class_names)),
+            "requirements": "\n".join(pin(outside)),
+        }
+        for name, text in DEMO_FILES.items():
+            (made / name).write_text(text.format(**facts), encoding="utf-8")
+        for name in "going_modular", "examples":
+            (made / name).mkdir()
+        for module in ["__init__", *modules]:
+            shutil.copy(package / f"{module}.py", made / "going_modular")
+        for number, path in enumerate(examples, 1):
+            read_picture(path)  # raises for a broken one
+            shutil.copy(path, made / f"examples/{number}{Path(path).suffix.lower()}")
     return folder

@@ -34,15 +34,6 @@ def upload_folder() -> Path:
     return folder
 
 
-async def sweep_uploads() -> None:
-    """Remove what was uploaded more than ten minutes ago."""
-    for path in upload_folder().iterdir():
-        is_old = path.stat().st_mtime < time.time() - 600
-        if is_old and not path.name.startswith("examples"):
-            shutil.rmtree(path, ignore_errors=True)
-            path.unlink(missing_ok=True)  # a file
-
-
 ROUTES = re.compile(  # what the page and programs ask for
     r"/(config|theme\.css|favicon\.ico|manifest\.json|(assets|static|svelte)/.+)?"
     r"|/gradio_api/(info|startup-events|app_id|upload|queue/(join|data)"
@@ -50,30 +41,25 @@ ROUTES = re.compile(  # what the page and programs ask for
 )
 
 
-class Guard:
-    """ASGI middleware that answers the page itself, and no other website.
+def guarded(page: Callable) -> Callable:
+    """Return an ASGI app that answers the page itself, and no other website."""
 
-    Args:
-        app: what answers.
-    """
-
-    def __init__(self, app: Callable):
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Callable, send: Callable) -> None:
-        answer = self.app
+    async def answer(scope: Any, receive: Callable, send: Callable) -> None:
+        app = page
         if scope["type"] == "http":
             headers = Request(scope).headers
             hosts = headers.get("host", ""), headers.get("x-forwarded-host")
             if not ROUTES.fullmatch(scope["path"]):
-                answer = PlainTextResponse("There is nothing here.", 404)
+                app = PlainTextResponse("There is nothing here.", 404)
             elif urlsplit(headers.get("origin", "//" + hosts[0])).netloc not in hosts:
-                answer = PlainTextResponse("Other websites are not answered.", 403)
+                app = PlainTextResponse("Other websites are not answered.", 403)
             elif scope["method"] == "POST":
                 is_upload = scope["path"].startswith("/gradio_api/upload")
                 receive = limited(receive, 10_100_000 if is_upload else 100_000)
                 scope["query_string"] = b""  # gradio would keep an upload's progress
-        await answer(scope, receive, send)
+        await app(scope, receive, send)
+
+    return answer
 
 
 def limited(receive: Callable, max_bytes: int) -> Callable:
