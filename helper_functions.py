@@ -11,10 +11,10 @@ from urllib.request import urlretrieve
 
 from going_modular.archives import unpack
 from going_modular.metrics import accuracy_fn
-from going_modular.plots import plot_curves, plot_decision_boundary
+from going_modular.plots import plot_curves
 from going_modular.predictions import pred_and_plot_image
 from going_modular.utils import set_seeds
-from illustrations.results import plot_predictions
+from illustrations.results import plot_decision_boundary, plot_predictions
 
 __all__ = [
     "accuracy_fn",

@@ -15,11 +15,11 @@ from going_modular.metrics import (
     accuracy,
     check_finite,
     check_optimizer,
+    find_inverse,
     mean_over_samples,
-    read_outputs,
     suited_metric,
 )
-from going_modular.utils import check_device, find_inverse, main_output, model_mode
+from going_modular.utils import check_device, model_mode, read_outputs
 
 
 def update_weights(
@@ -240,9 +240,9 @@ def predict(
     logits, labels, inverse = [], [], None
     with model_mode(model, training=False), torch.inference_mode():
         for X, y in dataloader:
-            outputs = main_output(model(X.to(device)))
+            outputs = read_outputs(model(X.to(device)))
             if not labels:
-                inverse = find_inverse(model, X.to(device), outputs)
+                inverse = find_inverse(model, X, outputs)
             logits.append(inverse(outputs) if inverse else outputs)
             labels.append(y)
     if not labels:

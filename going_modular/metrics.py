@@ -1,13 +1,13 @@
 # Written by tools/export.py from 01_workflow.ipynb: edit there, not here.
 """What a batch was worth: exact means, accuracy, checks for mistakes."""
 
+import functools
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import nn
 
-from going_modular.utils import find_inverse, main_output
+from going_modular.utils import model_mode, read_outputs
 
 NO_BATCHES = (
     "the dataloader gave no batches: is its data set empty, or is it an iterator that "
@@ -107,32 +107,6 @@ class ClassCounts:
         return (right / total).mean().item()
 
 
-def read_outputs(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
-    """Return a model's logits, its main output, after a look at the class labels.
-
-    Raises:
-        ValueError: if a label lies outside 0..K-1 for logits (B, K, ...), or there are
-            no logits.
-    """
-    if not isinstance(outputs, torch.Tensor):
-        outputs = main_output(outputs)
-    num_classes = outputs.shape[1] if outputs.ndim == labels.ndim + 1 else 1
-    if labels.is_floating_point() or num_classes == 1:
-        return outputs  # no class labels: numbers to predict, or one logit
-    if labels.numel() == 0 or (labels.min() >= 0 and labels.max() < num_classes):
-        return outputs  # the usual case, in two quick looks
-    labels = labels.long()  # a smaller dtype may be too small for num_classes
-    outside = (labels < 0) | (labels >= num_classes)
-    wrong = labels[outside & (labels != -100)]  # -100: PyTorch's "no label"
-    if len(wrong):
-        raise ValueError(
-            f"label {wrong[0].item()} does not fit a model with {num_classes} outputs, "
-            f"whose labels are 0 to {num_classes - 1}: number the classes from 0, or "
-            "give the model more outputs"
-        )
-    return outputs
-
-
 def check_finite(losses: list[torch.Tensor], model: nn.Module) -> None:
     """Raise FloatingPointError if a loss or a parameter is NaN or infinite."""
     finite = torch.stack(losses).isfinite()
@@ -165,6 +139,37 @@ def check_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
         )
 
 
+VIEWS = {
+    *("View", "UnsafeView", "Squeeze", "Unsqueeze", "Select", "Slice", "Alias"),
+    *("ToCopy", "Clone", "Clamp"),
+}
+
+
+def find_inverse(
+    model: nn.Module, X: torch.Tensor, outputs: torch.Tensor
+) -> Callable | None:
+    """Return what makes logits of a model's outputs for a batch X.
+
+    Returns:
+        A function if the model ends in a sigmoid, torch.log if in a softmax, None if
+        the outputs are logits.
+    """
+    if (outputs < 0).any() or (outputs > 1).any():
+        return None  # no probabilities
+    # constant outputs, or zeros and ones, may well have a sum of 1
+    is_simple = (outputs == outputs[:1]).all() or (outputs == outputs.round()).all()
+    if outputs.ndim > 1 and ((outputs.sum(dim=1) - 1).abs() < 1e-4).all():
+        return None if is_simple else torch.log
+    with torch.inference_mode(False), torch.enable_grad(), model_mode(model, False):
+        node = read_outputs(model(X[:1].to(outputs.device).clone())).grad_fn
+    while node and node.name().partition("Backward")[0] in VIEWS:
+        node = node.next_functions[0][0]
+    if node and node.name().startswith("Sigmoid"):
+        # a probability of 1 in float32 would be an infinite logit
+        return functools.partial(torch.logit, eps=1e-7)
+    return None
+
+
 LOGIT_LOSSES = {
     *("CrossEntropyLoss", "BCEWithLogitsLoss", "NLLLoss"),
     *("cross_entropy", "binary_cross_entropy_with_logits", "nll_loss"),
@@ -190,7 +195,7 @@ def suited_metric(
     Raises:
         ValueError: if the loss takes logits and gets probabilities.
     """
-    inverse = find_inverse(model, X.to(outputs.device), outputs)
+    inverse = find_inverse(model, X, outputs)
     loss_fn = getattr(loss_fn, "func", loss_fn)  # of a functools.partial
     names = {getattr(each, "__name__", "") for each in (*type(loss_fn).mro(), loss_fn)}
     if inverse and names & LOGIT_LOSSES:

@@ -2,16 +2,12 @@
 # 03_computer_vision.ipynb: edit there, not here.
 """Figures of data and results."""
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
-from matplotlib.colors import to_rgb
 from torch import nn
-
-from going_modular.utils import class_probs, find_inverse, main_output
 
 
 def new_axes(
@@ -44,72 +40,11 @@ def plot_curves(results: dict[str, list[float]], title: str = "") -> plt.Figure:
     return plt.gcf()
 
 
-def grid_probs(model: nn.Module, xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
-    """Return class probabilities (H, W, K) at every point of a grid, xs (W,), ys (H,).
-
-    A copy of the model answers, on the CPU and in evaluation mode.
-    """
-    points = torch.cartesian_prod(ys, xs).flip(1)  # (H * W, 2), row by row
-    model = copy.deepcopy(model).cpu().eval()
-    with torch.inference_mode():
-        outputs = main_output(model(points))  # (H * W, 1) or (H * W, K)
-    inverse = find_inverse(model, points, outputs)
-    logits = inverse(outputs) if inverse else outputs
-    return class_probs(logits).reshape(len(ys), len(xs), -1)  # -> (H, W, K)
-
-
 def empty_axes(width: float, height: float) -> plt.Axes:
     """Return the current axes if nothing is drawn there yet, else new ones."""
     if plt.get_fignums() and not plt.gca().has_data():
         return plt.gca()
     return new_axes(width, height)[0]
-
-
-def plot_decision_boundary(
-    model: nn.Module,
-    X: torch.Tensor,
-    y: torch.Tensor,
-    title: str = "",
-    ax: plt.Axes | None = None,
-) -> plt.Axes:
-    """Color the plane by the class that a model predicts, and draw points on top.
-
-    The model goes from (B, 2) to one logit (B, 1) or K logits (B, K); its mode and
-    device stay as they are. X is (N, 2) float, y (N,) or (N, 1) with labels 0..K-1.
-    Without ax the current axes are taken if they are empty, as after ``plt.subplot``.
-
-    Raises:
-        ValueError: if shapes differ from these, or the model does not know a label.
-    """
-    X = X.detach().cpu()
-    labels = y.detach().cpu().flatten().long()
-    if X.shape != (len(labels), 2):
-        raise ValueError(
-            f"X is {tuple(X.shape)} and y {tuple(y.shape)}; need points (N, 2) and N "
-            "labels"
-        )
-    ends = torch.stack([X.amin(0) - 0.2, X.amax(0) + 0.2], dim=1).tolist()
-    xs, ys = (torch.linspace(*pair, 150, dtype=X.dtype) for pair in ends)
-    probs = grid_probs(model, xs, ys).float()  # (H, W, K)
-    classes = range(probs.shape[2])
-    if not set(labels.tolist()) <= set(classes):
-        raise ValueError(
-            f"labels run from {labels.min()} to {labels.max()}, but the model knows "
-            f"{len(classes)} classes"
-        )
-    ax = ax or empty_axes(5, 4)
-    colors = torch.tensor([to_rgb(f"C{k}") for k in classes])
-    image = (0.55 + 0.45 * probs @ colors).numpy()  # (H, W, K) @ (K, 3) -> (H, W, 3)
-    ax.imshow(image, extent=ends[0] + ends[1], origin="lower", aspect="auto")
-    for k in classes:
-        lead = probs[..., k] - probs[..., torch.arange(len(classes)) != k].amax(dim=2)
-        if lead.min() < 0 < lead.max():  # wins here and loses there: it has a border
-            ax.contour(xs, ys, lead, levels=[0], colors="black", linewidths=1)
-        style = {"marker": "os^Dv<>pP*"[k % 10], "edgecolor": "white", "linewidth": 0.4}
-        ax.scatter(*X[labels == k].T, s=16, color=f"C{k}", label=f"class {k}", **style)
-    ax.set(xlabel="feature 1", ylabel="feature 2", title=title or ax.get_title())
-    ax.legend(loc="upper right")
-    return ax
 
 
 def plot_confusion_matrix(

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from going_modular.config import Choices, Config
-from going_modular.metrics import read_outputs
+from going_modular.utils import read_outputs
 
 
 def choose_loss(

@@ -3,10 +3,9 @@
 """Seeds, the device, a tensor in one line, weights saved and loaded."""
 
 import contextlib
-import functools
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -141,15 +140,17 @@ def check_device(model: nn.Module, device: torch.device | str) -> None:
             )
 
 
-def main_output(outputs: Any) -> torch.Tensor:
-    """Return the logits among all that a model gave.
+def read_outputs(outputs: Any, labels: torch.Tensor | None = None) -> torch.Tensor:
+    """Return the logits among all that a model gave, after a look at class labels.
 
     Args:
         outputs: a tensor; or a tuple or list that begins with it; or an object or dict
             with ``logits``, a dict with ``out`` or one that begins with it.
+        labels: looked at if they are integers on the CPU: a GPU would be waited for.
 
     Raises:
-        ValueError: if there is no tensor at this place.
+        ValueError: if there is no tensor at this place, or a label lies outside 0..K-1
+            for logits (B, K, ...).
     """
     found = getattr(outputs, "logits", outputs)
     if isinstance(found, dict):
@@ -161,43 +162,18 @@ def main_output(outputs: Any) -> torch.Tensor:
             f"the model gave {outputs!r:.60}, not a tensor: end its forward with "
             "'return logits', a tensor (B, K), or with a tuple that begins with it"
         )
+    if labels is None or labels.device.type != "cpu" or labels.is_floating_point():
+        return found
+    num_classes = found.shape[1] if found.ndim == labels.ndim + 1 else 1
+    labels = labels.long()  # a smaller dtype may be too small for num_classes
+    outside = (labels < 0) & (labels != -100) | (labels >= num_classes)  # -100: none
+    if num_classes > 1 and outside.any():  # one output: a number or a logit
+        raise ValueError(
+            f"label {labels[outside][0]} does not fit a model with {num_classes} "
+            f"outputs, whose labels are 0 to {num_classes - 1}: number the classes "
+            "from 0, or give the model more outputs"
+        )
     return found
-
-
-VIEWS = {
-    *("View", "UnsafeView", "Squeeze", "Unsqueeze", "Select", "Slice", "Alias"),
-    *("ToCopy", "Clone", "Clamp"),
-}
-
-
-def find_inverse(
-    model: nn.Module, X: torch.Tensor, outputs: torch.Tensor
-) -> Callable | None:
-    """Return what makes logits of a model's outputs, None if they are logits.
-
-    Args:
-        model: any.
-        X: a batch, on the model's device.
-        outputs: what the model gave for it.
-
-    Returns:
-        A function if the model ends in a sigmoid, torch.log if in a softmax.
-    """
-    if (outputs < 0).any() or (outputs > 1).any():
-        return None  # no probabilities
-    # constant outputs, or zeros and ones, may well have a sum of 1
-    is_simple = (outputs == outputs[:1]).all() or (outputs == outputs.round()).all()
-    if outputs.ndim > 1 and ((outputs.sum(dim=1) - 1).abs() < 1e-4).all():
-        return None if is_simple else torch.log
-    with torch.inference_mode(False), torch.enable_grad(), model_mode(model, False):
-        found = model(X[:1].clone())
-    node = (found if isinstance(found, torch.Tensor) else main_output(found)).grad_fn
-    while node and node.name().partition("Backward")[0] in VIEWS:
-        node = node.next_functions[0][0]
-    if node and node.name().startswith("Sigmoid"):
-        # a probability of 1 in float32 would be an infinite logit
-        return functools.partial(torch.logit, eps=1e-7)
-    return None
 
 
 def class_probs(logits: torch.Tensor) -> torch.Tensor:

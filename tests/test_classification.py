@@ -10,9 +10,8 @@ from going_modular.plots import (
     new_axes,
     plot_confusion_matrix,
     plot_curves,
-    plot_decision_boundary,
 )
-from illustrations.results import plot_predictions
+from illustrations.results import plot_decision_boundary, plot_predictions
 
 
 @pytest.fixture(autouse=True)
