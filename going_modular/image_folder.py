@@ -149,13 +149,13 @@ class ImageFolderDataset(Dataset):
             BrokenPictures: if there are some, which are all listed.
         """
         paths: Any = [path for path, _ in self.samples]
-        items = DataLoader(
-            paths,
-            batch_size=None,
-            num_workers=num_workers,
-            collate_fn=functools.partial(try_prepare, prepare, self.max_pixels),
-            generator=torch.Generator(),  # from which it draws, not from torch's own
-        )
+        work: Any = functools.partial(try_prepare, prepare, self.max_pixels)
+        items: Any = map(work, paths)
+        if num_workers:
+            own = torch.Generator()  # from which it draws, not from torch's own
+            items = DataLoader(
+                paths, None, num_workers=num_workers, collate_fn=work, generator=own
+            )
         kept: Any = [None] * len(paths)
         errors = []
         bar: Any = tqdm(items, "pictures", len(paths), leave=False, disable=None)
