@@ -25,11 +25,7 @@ from going_modular.utils import check_device, class_probs, model_mode, save_mode
 
 
 def sort_probs(probs: list[float], class_names: list[str]) -> list[tuple[str, float]]:
-    """Return [(class name, probability), ...], most probable first.
-
-    Raises:
-        ValueError: if there are not as many names as probabilities.
-    """
+    """Return [(class name, probability), ...], most probable first."""
     if len(probs) != len(class_names):
         raise ValueError(
             f"the model knows {len(probs)} classes, but there are {len(class_names)} "
@@ -84,8 +80,7 @@ def pred_and_plot_image(
         device: where the model is; by default looked up.
 
     Raises:
-        OSError, ValueError: as ``read_picture`` and ``rank_classes``; ValueError also
-            for a model on another device.
+        OSError, ValueError: as ``read_picture``, ``check_device``, ``rank_classes``.
     """
     import matplotlib.pyplot as plt  # here: a server draws nothing
 
@@ -108,10 +103,7 @@ def pred_and_plot_image(
 
 
 def transform_of(config: Config) -> Callable:
-    """Return the transform, PIL image -> tensor, that a config's network is used with.
-
-    It is that of a training's validation.
-    """
+    """Return the transform, PIL image -> tensor, of a training's validation."""
     network = NETWORKS[config.model]
     prepare, _, to_float = create_transforms(
         config.image_size, "none", network.mean, network.std, resize=config.resize
@@ -120,13 +112,8 @@ def transform_of(config: Config) -> Callable:
 
 
 def matching_config(config: Config, transform: Callable) -> Config:
-    """Return a config with the ``resize`` by which a transform makes its squares.
-
-    The two are compared on a smooth picture, twice as wide as high.
-
-    Raises:
-        ValueError: if none gives nearly the same image.
-    """
+    """Return a config with a transform's ``resize``; ValueError if none is like it."""
+    # On a smooth picture, twice as wide as high, equal transforms give equal images.
     slope = Image.linear_gradient("L")
     bands = [slope, slope.rotate(90), Image.radial_gradient("L")]
     picture = Image.merge("RGB", bands).resize((512, 256))
@@ -187,11 +174,7 @@ class Predictor:
             raise ValueError(f"unsure_below is {unsure_below}: choose one from 0 to 1")
 
     def __call__(self, source: Any) -> list[tuple[str, float]]:
-        """Return the ranking for a path, bytes or a PIL image.
-
-        Raises:
-            OSError, TypeError, ValueError: as ``read_picture``.
-        """
+        """Return the ranking for whatever ``read_picture`` takes."""
         picture = read_picture(source, max_pixels=self.max_pixels)
         return rank_classes(self.model, picture, self.class_names, self.transform)
 
@@ -199,13 +182,7 @@ class Predictor:
     def probs(
         self, sources: Any, batch_size: int = 32, num_workers: int = 0
     ) -> Iterator[list[float] | Exception]:
-        """Yield the probabilities of all classes, or the error, for many pictures.
-
-        Args:
-            sources: of each what a call takes.
-            batch_size: pictures that the model answers at once.
-            num_workers: processes that read pictures.
-        """
+        """Yield the probabilities of all classes, or the error, for many pictures."""
         batches = DataLoader(
             sources,
             batch_size,
@@ -226,8 +203,7 @@ class Predictor:
         """Write config.json and best.pt, the weights, for ``load``.
 
         Raises:
-            ValueError: if there is no config, or one that does not fit the model or
-                the transform.
+            ValueError: if there is no config that fits the model and the transform.
         """
         if not self.config:
             raise ValueError("save needs a config: Predictor(..., config=Config(...))")
@@ -257,15 +233,13 @@ class Predictor:
 
         Raises:
             FileNotFoundError: if a file is missing.
-            ValueError: if the config describes no model, or the weights are damaged,
-                pickled, not finite, or of another one.
+            ValueError: if a file is damaged, or the two do not describe one model.
         """
         config, names = read_config(folder)
         path = Path(folder)
         path = path if path.is_file() else path / "best.pt"
-        state = read_plain(path)
         _, model = blueprint(config, len(names))
-        state = check_fit(state, model, path)
+        state = check_fit(read_plain(path), model, path)
         if not all(value.isfinite().all() for value in state.values()):
             raise ValueError(
                 f"{path} holds numbers that are not finite: take an earlier checkpoint"
