@@ -149,12 +149,13 @@ def profile_model(
             f"{steps} steps after {warmup} warm-ups: need at least 1 and 0"
         )
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else it writes to stderr
+    device = get_device()  # asks the device, which is no part of a step
     for _ in range(warmup):
         step()
     with profile() as profiler:
         for _ in range(steps):
             step()
-        synchronize(get_device())
+        synchronize(device)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(trace or f"{folder}/trace.json")
         path.parent.mkdir(parents=True, exist_ok=True)
