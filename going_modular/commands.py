@@ -178,8 +178,8 @@ def serve_command(
         raise ValueError(f"{port} is no port: choose a number from 1 to 65535")
     for path in examples or ():
         read_picture(path)  # raises for a broken one
-    device = get_device(device or "cpu")
-    predictor = Predictor.load(run, device, unsure_below=unsure_below)
+    found = get_device(device or "cpu")
+    predictor = Predictor.load(run, found, unsure_below=unsure_below)
     app = build_app(predictor, examples or ())
     try:
         serve(app, port=port or None)

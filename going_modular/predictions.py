@@ -75,8 +75,7 @@ def pred_and_plot_image(
         image_path: a file.
         class_names: K names.
         image_size: (height, width) or one number for both, if there is no transform.
-        transform: from PIL image to (3, H, W); by default a resize, 0..1, and
-            ImageNet's mean and standard deviation.
+        transform: PIL image -> (3, H, W); by default resize, ImageNet's mean and std.
         device: where the model is; by default looked up.
 
     Raises:
@@ -88,11 +87,10 @@ def pred_and_plot_image(
     if device is not None:
         check_device(model, device)
     if transform is None:
-        if isinstance(image_size, int):
-            image_size = (image_size, image_size)
+        size = [image_size] * 2 if isinstance(image_size, int) else image_size
         mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
         _, _, to_float = create_transforms(1, "none", mean, std)
-        transform = v2.Compose([v2.Resize(image_size), v2.PILToTensor(), to_float])
+        transform = v2.Compose([v2.Resize(size), v2.PILToTensor(), to_float])
     with model_mode(model, training=False):
         ranked = rank_classes(model, picture, class_names, transform)
     _, ax = plt.subplots(figsize=(4, 4), layout="constrained")
@@ -102,8 +100,10 @@ def pred_and_plot_image(
     return ranked
 
 
-def transform_of(config: Config) -> Callable:
+def transform_of(config: Config | None) -> Callable:
     """Return the transform, PIL image -> tensor, of a training's validation."""
+    if not config:
+        raise ValueError("a Predictor needs a transform, or its training's config")
     network = NETWORKS[config.model]
     prepare, _, to_float = create_transforms(
         config.image_size, "none", network.mean, network.std, resize=config.resize

@@ -277,7 +277,7 @@ def test_pretrained_networks_see_images_as_in_their_training():
         ({"model": "resnet"}, "unknown model 'resnet': choose one of .*effnet_lite0"),
         ({"model": "effnet_lite0", "channels": 1}, "channels is 1: effnet_lite0"),
         ({"model": "vit", "patch_size": 7}, "patch_size 7 does not divide"),
-        ({"image_size": 8}, "image_size 8 is too small"),
+        ({"model": "tinyvgg", "image_size": 8}, "image_size 8 is too small"),
     ],
 )
 def test_a_network_that_there_is_not(settings, problem):
