@@ -578,7 +578,7 @@ def test_export_writes_models_that_answer_the_same(trained, data, tmp_path, caps
         assert printed.startswith(f"{target}: ") and (
             target.is_dir() == (form == "demo")
         )
-        described = "RGB, pixel / 255; out: logits of day, night" in printed
+        described = "by squash, pixel / 255; out: logits of day, night" in printed
         assert described == (form != "demo")
     assert len(list((tmp_path / "demo" / "examples").iterdir())) == 3
     predictor, demo = Predictor.load(trained), Predictor.load(tmp_path / "demo")
