@@ -117,16 +117,21 @@ def test_processes_with_uneven_parts_are_one(tmp_path, more):
     assert_same_training(two, one, atol=1e-5)
 
 
-def test_a_killed_process_ends_the_run_with_a_message_and_any_number_goes_on(
-    data, tmp_path
-):
-    place = tmp_path / "killed"
-    more = f"{VIT} --batch-size 6 --epochs 20"
+def training_pair(data, place, epochs):
+    """Return torchrun and its two processes, which have finished an epoch."""
+    more = f"{VIT} --batch-size 6 --epochs {epochs}"
     run = torchrun(2, train_arguments(data, place, more))
     while not (place / "last.pt").exists():
         assert run.poll() is None, run.stderr.read()
         time.sleep(0.02)
-    children = psutil.Process(run.pid).children()
+    return run, psutil.Process(run.pid).children()
+
+
+def test_a_killed_process_ends_the_run_with_a_message_and_any_number_goes_on(
+    data, tmp_path
+):
+    place = tmp_path / "killed"
+    run, children = training_pair(data, place, epochs=20)
     (second,) = [one for one in children if one.environ().get("RANK") == "1"]
     second.kill()
     _, errors = run.communicate(timeout=60)
@@ -148,12 +153,7 @@ def test_a_killed_process_ends_the_run_with_a_message_and_any_number_goes_on(
 @pytest.mark.skipif(os.name == "nt", reason="Windows keeps a dead parent's number")
 def test_processes_whose_torchrun_was_killed_end_too(data, tmp_path):
     place = tmp_path / "left"
-    more = f"{VIT} --batch-size 6 --epochs 2000"
-    run = torchrun(2, train_arguments(data, place, more))
-    while not (place / "last.pt").exists():
-        assert run.poll() is None, run.stderr.read()
-        time.sleep(0.02)
-    children = psutil.Process(run.pid).children()
+    run, children = training_pair(data, place, epochs=2000)
     run.kill()
     _, alive = psutil.wait_procs(children, 30)
     assert len(children) == 2 and not alive
