@@ -1,13 +1,70 @@
 """Checks of the exercises in 03_computer_vision.ipynb."""
 
 import random
+from collections import Counter
 from collections.abc import Callable
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from exercises import Wrong, exercise
+
+
+class _Calls(TorchFunctionMode):
+    """Counts the functions of torch that run inside, by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.names: Counter[str] = Counter()
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.names[getattr(func, "__name__", str(func))] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def _watched(
+    function: Callable, inputs: tuple[torch.Tensor, ...], forbidden: str, case: str
+) -> torch.Tensor:
+    """Return ``function(*inputs)``, a tensor; raise ``Wrong`` at forbidden means.
+
+    Args:
+        function: the answer.
+        inputs: what it is called with; must be as before afterwards.
+        forbidden: part of the names of torch's functions that do the task at once.
+        case: the inputs in words.
+    """
+    copies = [value.clone() for value in inputs]
+    with _Calls() as calls:
+        answer = function(*copies)
+    used = [name for name in calls.names if forbidden in name]
+    if used:
+        raise Wrong(
+            f"your function calls `{used[0]}`",
+            hint=f"the task is to do without torch's own `{forbidden}` functions.",
+        )
+    if {"tolist", "numpy", "item", "__array__"} & calls.names.keys():
+        raise Wrong(
+            "your function takes single numbers out of a tensor",
+            hint="stay with tensors: slices, reshape, unfold, sums, maxima.",
+        )
+    if calls.names.total() > 300:
+        raise Wrong(
+            f"{case} your function calls torch {calls.names.total():,} times",
+            hint="a loop over the pixels is not wanted: work on whole tensors.",
+        )
+    if not isinstance(answer, torch.Tensor):
+        raise Wrong(
+            f"your function returned {type(answer).__name__}, not a tensor",
+            hint="does it end with return?",
+        )
+    if not all(map(torch.equal, copies, inputs)):
+        raise Wrong(
+            "your function changed a tensor that it was given",
+            hint="operations with an underscore at the end, and `+=`, work in place.",
+        )
+    return answer
 
 
 def _whole_number(value: object, case: str, hint: str) -> int:
@@ -22,75 +79,186 @@ def _whole_number(value: object, case: str, hint: str) -> int:
     raise Wrong(f"{case} you answered {value!r}, which is no integer", hint=hint)
 
 
-@exercise("03.1", "Batches")
-def check_batch_lengths(batch_lengths: Callable) -> None:
-    for size, full, rest in (
-        (4, 2, 2),
-        (random.randint(5, 40), random.randint(2, 9), 3),
-        (7, 3, 0),
-        (9, 0, 5),
+def _pairs(batches: object) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Return the batches as a list, or raise ``Wrong`` where they are no pairs."""
+    if isinstance(batches, torch.Tensor | dict | str) or not hasattr(
+        batches, "__iter__"
     ):
-        for drop_last in (False, True):
-            samples = full * size + rest
-            expected = [size] * full + ([rest] if rest and not drop_last else [])
-            answer = batch_lengths(samples, size, drop_last)
-            case = f"for {samples} samples, batch size {size}, drop_last={drop_last}"
-            if isinstance(answer, torch.Tensor | tuple):
-                raise Wrong(
-                    f"{case} you answered a {type(answer).__name__}",
-                    hint="return a plain list of integers.",
-                )
-            if answer == expected:
-                continue
-            if not isinstance(answer, list):
-                raise Wrong(
-                    f"{case} you answered {answer!r}",
-                    hint="return a list with one number per batch.",
-                )
-            if answer[-1:] == [0]:
-                raise Wrong(
-                    f"{case} your last batch is empty",
-                    hint="a batch without samples does not exist.",
-                )
-            if drop_last:
-                raise Wrong(
-                    f"{case} you answered {answer}",
-                    hint="what does drop_last do with a batch that is not full?",
-                )
-            if sum(answer) != samples:
-                raise Wrong(
-                    f"{case} you answered {answer}, {sum(answer)} samples in all",
-                    hint=(
-                        "without drop_last every sample must be in some batch, and "
-                        "none in two."
-                    ),
-                )
+        raise Wrong(
+            f"your function returned {type(batches).__name__}",
+            hint="return a list with one pair (X, y) for each batch.",
+        )
+    found = list(batches)
+    for batch in found:
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
             raise Wrong(
-                f"{case} you answered {answer}",
-                hint="all batches are full, except perhaps the last.",
+                f"a batch of yours is {type(batch).__name__}, not a pair",
+                hint="a batch is a pair: X, the pictures, and y, their labels.",
+            )
+        if not all(isinstance(part, torch.Tensor) for part in batch):
+            raise Wrong(
+                f"a batch of yours holds {type(batch[0]).__name__} and "
+                f"{type(batch[1]).__name__}",
+                hint="both parts of a batch are tensors; index with a whole tensor.",
+            )
+    return found
+
+
+def _check_epoch(
+    batches: object, images: torch.Tensor, labels: torch.Tensor, size: int
+) -> list[int]:
+    """Return the order in which an epoch's batches hold the pictures."""
+    found, N = _pairs(batches), len(images)
+    case = f"for {N} pictures in batches of {size}"
+    lengths = [len(y) for _, y in found]
+    expected = [min(size, N - start) for start in range(0, N, size)]
+    if sorted(torch.cat([y for _, y in found]).tolist()) != list(range(N)):
+        raise Wrong(
+            f"{case} your batches hold {sum(lengths)} labels, and not each picture's "
+            "label once",
+            hint="every picture is in exactly one batch; shuffle pictures, and labels "
+            "with them, by one order of indices.",
+        )
+    if lengths != expected:
+        raise Wrong(
+            f"{case} yours have the lengths {lengths}, not {expected}",
+            hint="all batches are full, except perhaps the last; none is empty.",
+        )
+    index = torch.empty(N, dtype=torch.int64)
+    index[labels] = torch.arange(N)  # each label stands for one picture here
+    for X, y in found:
+        if X.shape != (len(y), 1, 28, 28):
+            raise Wrong(
+                f"{case} an X of yours has shape {tuple(X.shape)}, its y "
+                f"{tuple(y.shape)}",
+                hint="X is (B, 1, 28, 28): images still lack the channel axis.",
+            )
+        if X.dtype != torch.float32 or X.max() > 1:
+            raise Wrong(
+                f"{case} an X of yours is {X.dtype}, up to {X.max().item():g}",
+                hint="first float(), then divide so that 255 becomes 1.",
+            )
+        right = images[index[y]].unsqueeze(1).float() / 255
+        if not torch.allclose(X, right, atol=1e-6):
+            raise Wrong(
+                f"{case} a label of yours stands beside another picture",
+                hint="X and y must be fetched with the same indices, and 255 is 1.",
+            )
+    return torch.cat([y for _, y in found]).tolist()
+
+
+@exercise("03.1", "Batches")
+def check_make_batches(make_batches: Callable) -> None:
+    for N, size in ((10, 4), (12, 4), (random.randint(60, 90), random.randint(7, 12))):
+        images = torch.randint(0, 256, (N, 28, 28), dtype=torch.uint8)
+        images[:, 0, 0] = 255
+        labels = torch.randperm(N)  # each one once, so that it names its picture
+        given = images.clone(), labels.clone()
+
+        def epoch(
+            generator, size=size, images=images, labels=labels
+        ) -> tuple[list[int], object]:
+            batches = make_batches(images, labels, size, generator)
+            return _check_epoch(batches, images, labels, size)
+
+        seed = random.randint(0, 10**6)
+        generator = torch.Generator().manual_seed(seed)
+        orders = [epoch(generator) for _ in range(3)]
+        if not (torch.equal(images, given[0]) and torch.equal(labels, given[1])):
+            raise Wrong(
+                "your function changed images or labels themselves",
+                hint="index with an order: `images[order]` is a new tensor.",
+            )
+        if N > 20 and labels.tolist() in orders:
+            raise Wrong(
+                "your batches hold the pictures in their old order",
+                hint="`torch.randperm(N)` gives the numbers below N in random order.",
+            )
+        if N > 20 and sorted(orders) == sorted([orders[0]] * 3):
+            raise Wrong(
+                "three epochs with one generator came in the same order",
+                hint="do not seed inside: the generator goes on where it stopped.",
+            )
+        if epoch(torch.Generator().manual_seed(seed)) != orders[0]:
+            raise Wrong(
+                "two generators with the same seed gave different orders",
+                hint="hand the generator on: `torch.randperm(…, generator=generator)`.",
             )
 
 
-@exercise("03.2", "Output size")
+@exercise("03.2", "Convolution over channels")
+def check_convolve(convolve: Callable) -> None:
+    sizes = ((1, 1, 6, 6, 1, 3), (2, 3, 24, 27, 4, 3), (3, 2, 22, 20, 5, 2))
+    for dtype in (torch.float32, torch.float64):
+        for B, C, H, W, out, K in sizes:
+            images = torch.randn(B, C, H, W, dtype=dtype)
+            weight = torch.randn(out, C, K, K, dtype=dtype)
+            bias = 5 * torch.randn(out, dtype=dtype)
+            case = f"for images {(B, C, H, W)} and weight {(out, C, K, K)}"
+            expected = F.conv2d(images, weight, bias)
+            answer = _watched(convolve, (images, weight, bias), "conv", case)
+            if answer.shape != expected.shape:
+                raise Wrong(
+                    f"{case} your result has shape {tuple(answer.shape)}, wanted is "
+                    f"{tuple(expected.shape)}",
+                    hint="(B, C out, H - K + 1, W - K + 1): one map for each kernel.",
+                )
+            if torch.allclose(answer.to(dtype), expected, atol=1e-4):
+                if answer.dtype != dtype:
+                    raise Wrong(
+                        f"{case}, {dtype}, your result is {answer.dtype}",
+                        hint="a tensor made by torch.zeros is float32 unless told.",
+                    )
+                continue
+            raise Wrong(
+                f"{case} {_convolution_fault(answer, images, weight, bias)}",
+                hint="try one picture, one channel and one kernel first, then add "
+                "axes; `convolve_by_loops` gives the truth.",
+            )
+
+
+def _convolution_fault(
+    answer: torch.Tensor, images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
+) -> str:
+    """Say in what a convolution of the right shape differs from PyTorch's."""
+    expected = F.conv2d(images, weight, bias)
+    others = {
+        "the bias is missing": expected - bias[:, None, None],
+        "the kernel is turned around": F.conv2d(images, weight.flip(2, 3), bias),
+        "rows and columns of the kernel are exchanged": F.conv2d(
+            images, weight.transpose(2, 3), bias
+        ),
+        "only the first channel is used": F.conv2d(images[:, :1], weight[:, :1], bias),
+        "the products are averaged, not added": F.conv2d(
+            images, weight / weight[0].numel(), bias
+        ),
+        "the bias is added once for each channel": expected
+        + (weight.shape[1] - 1) * bias[:, None, None],
+    }
+    for fault, other in others.items():
+        if torch.allclose(answer.to(other.dtype), other, atol=1e-4):
+            return fault
+    b, o, i, j = (~torch.isclose(answer, expected, atol=1e-4)).nonzero()[0].tolist()
+    return (
+        f"the shape is right, but your number at {(b, o, i, j)} is "
+        f"{answer[b, o, i, j]:.2f} and PyTorch's {expected[b, o, i, j]:.2f}"
+    )
+
+
+@exercise("03.3", "Output size")
 def check_conv_output_size(conv_output_size: Callable) -> None:
     cases = [(28, 3, 1, 0), (28, 3, 1, 1), (28, 5, 2, 0), (10, 3, 2, 0), (9, 4, 3, 1)]
-    cases += [
-        (
-            random.randint(8, 64),
-            random.randint(1, 8),
-            random.randint(2, 5),
-            random.randint(0, 3),
-        )
-        for _ in range(20)
-    ]
+    cases += [(3, 3, 1, 1), (3, 3, 1, 0), (2, 5, 1, 2), (224, 7, 2, 3), (4, 1, 4, 0)]
+    while len(cases) < 60:
+        size, kernel = random.randint(1, 64), random.randint(1, 8)
+        stride, padding = random.randint(1, 5), random.randint(0, 3)
+        if kernel <= size + 2 * padding:
+            cases.append((size, kernel, stride, padding))
     for size, kernel, stride, padding in cases:
+        picture = torch.empty(1, 1, size, size, device="meta")
         weight = torch.empty(1, 1, kernel, kernel, device="meta")
-        expected = F.conv2d(
-            torch.empty(1, 1, size, size, device="meta"),
-            weight,
-            stride=stride,
-            padding=padding,
-        ).shape[-1]
+        output = F.conv2d(picture, weight, stride=stride, padding=padding)
+        expected = output.shape[-1]
         case = f"for size {size}, kernel {kernel}, stride {stride}, padding {padding}"
         answer = _whole_number(
             conv_output_size(size, kernel, stride, padding),
@@ -105,179 +273,158 @@ def check_conv_output_size(conv_output_size: Callable) -> None:
         if answer == expected + 1 and (size + 2 * padding - kernel) % stride:
             raise Wrong(
                 case,
-                hint=(
-                    "a window that sticks out of the picture does not count: which "
-                    "way must be rounded?"
-                ),
+                hint="a window that sticks out of the picture does not count: which "
+                "way must be rounded?",
             )
         if abs(answer - expected) == 1:
             raise Wrong(
                 case,
-                hint=(
-                    "count by hand: where can a kernel of 3 begin in a row of 5? Is "
-                    "the first place counted?"
-                ),
+                hint="count by hand: where can a kernel of 3 begin in a row of 5? Is "
+                "the first place counted?",
             )
         raise Wrong(
             case,
-            hint=(
-                "compare with the formula term by term, and mind what the fraction "
-                "bar covers."
-            ),
+            hint="compare with the formula term by term, and mind what the fraction "
+            "bar covers.",
         )
 
 
-@exercise("03.3", "Max pooling")
+@exercise("03.4", "Max pooling")
 def check_max_pool(max_pool: Callable) -> None:
-    for B, C, H, W in ((1, 1, 4, 4), (2, 3, 6, 8), (3, 2, 5, 7), (2, 4, 8, 9)):
-        images = (
-            torch.randn(B, C, H, W) - 3
-        )  # mostly negative, so that padding with zeros would show
-        try:
-            answer = max_pool(images.clone())
-        except RuntimeError as error:
-            if H % 2 == W % 2 == 0:
-                raise
-            raise Wrong(
-                f"for {(B, C, H, W)} your function raised RuntimeError: {error}",
-                hint=(
-                    "an odd height or width cannot be cut into squares: what has to "
-                    "go before you reshape?"
-                ),
-            ) from None
-        if not isinstance(answer, torch.Tensor):
-            raise Wrong(
-                f"your function returned {type(answer).__name__}, not a tensor",
-                hint="does it end with return?",
-            )
-        expected = F.max_pool2d(images, kernel_size=2)
-        if answer.shape != expected.shape:
-            odd = (
-                " The last row or column of an odd size is left out."
-                if H % 2 or W % 2
-                else ""
-            )
-            raise Wrong(
-                f"for {(B, C, H, W)} your result has shape {tuple(answer.shape)}",
-                hint=f"height and width are halved, batch and channels stay.{odd}",
-            )
-        if torch.allclose(answer, expected):
-            continue
-        if torch.allclose(answer, F.avg_pool2d(images, kernel_size=2), atol=1e-5):
-            raise Wrong(
-                "your result holds the means of the squares",
-                hint="which number of each square is wanted?",
-            )
-        b, c, i, j = (~torch.isclose(answer, expected)).nonzero()[0].tolist()
-        square = [
-            round(number, 2)
-            for number in images[b, c, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
-            .flatten()
-            .tolist()
-        ]
+    shapes = ((1, 1, 4, 4), (2, 3, 6, 8), (3, 2, 5, 7), (2, 4, 8, 9), (1, 2, 31, 30))
+    for B, C, H, W in shapes:
+        # Mostly negative, so that padding with zeros would show.
+        images = torch.randn(B, C, H, W) - 3
+        _check_pooled(max_pool, images)
+    _check_pooled(max_pool, torch.randint(-99, -1, (2, 2, 7, 6)))  # int64
+    _check_pooled(max_pool, torch.randint(0, 256, (2, 1, 6, 5), dtype=torch.uint8))
+
+
+def _check_pooled(max_pool: Callable, images: torch.Tensor) -> None:
+    B, C, H, W = images.shape
+    case = f"for {(B, C, H, W)}, {images.dtype},"
+    try:
+        answer = _watched(max_pool, (images,), "pool", case)
+    except RuntimeError as error:
+        if H % 2 == W % 2 == 0:
+            raise
         raise Wrong(
-            f"for {(B, C, H, W)} the shape is right, but your number at "
-            f"{(b, c, i, j)} is {answer[b, c, i, j]:.2f}, "
-            f"and the square there holds {square}",
-            hint=(
-                "after your reshape, which axes run *within* one square, and which "
-                "from square to square?"
-            ),
+            f"{case} your function raised RuntimeError: {error}",
+            hint="an odd height or width cannot be cut into squares: what has to go "
+            "before you reshape?",
+        ) from None
+    whole = images[:, :, : H // 2 * 2, : W // 2 * 2].double()
+    expected = F.max_pool2d(whole, kernel_size=2)
+    if answer.shape != expected.shape:
+        odd = " The last row or column of an odd size is left out."
+        raise Wrong(
+            f"{case} your result has shape {tuple(answer.shape)}",
+            hint="height and width are halved, batch and channels stay."
+            f"{odd if H % 2 or W % 2 else ''}",
         )
+    if torch.allclose(answer.double(), expected):
+        if answer.dtype != images.dtype:
+            raise Wrong(
+                f"{case} your result is {answer.dtype}",
+                hint="the largest number of a square is one of its numbers: nothing "
+                "has to change its dtype.",
+            )
+        return
+    if torch.allclose(answer.double(), F.avg_pool2d(whole, 2), atol=1e-5):
+        raise Wrong(
+            "your result holds the means of the squares",
+            hint="which number of each square is wanted?",
+        )
+    b, c, i, j = (~torch.isclose(answer.double(), expected)).nonzero()[0].tolist()
+    square = whole[b, c, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].flatten().tolist()
+    raise Wrong(
+        f"{case} the shape is right, but your number at {(b, c, i, j)} is "
+        f"{answer[b, c, i, j]:.2f}, and the square there holds "
+        f"{[round(number, 2) for number in square]}",
+        hint="after your reshape, which axes run *within* one square, and which from "
+        "square to square?",
+    )
 
 
-@exercise("03.4", "A classifier that fits")
+@exercise("03.5", "A classifier that fits")
 def check_classifier_for(classifier_for: Callable) -> None:
-    for stride in (1, 2, 1):
-        C, K, channels, height = (
-            random.randint(*bounds) for bounds in ((1, 4), (2, 12), (3, 9), (20, 40))
-        )
-        image_shape = (C, height, height + random.randint(8, 16))
+    for C, stride in ((1, 1), (3, 1), (2, 2), (3, 2)):
+        channels, K = random.randint(4, 12), random.randint(3, 9)
+        height = random.randint(20, 40)
+        shape = (C, height, height + random.randint(8, 16))
         features = nn.Sequential(
-            nn.Conv2d(C, channels, 3, stride=stride),
-            nn.BatchNorm2d(channels),
-            nn.MaxPool2d(2),
+            nn.Conv2d(C, channels, 3, stride=stride), nn.ReLU(), nn.MaxPool2d(2)
         )
-        out = features(torch.zeros(2, *image_shape))
-        case = f"for pictures {image_shape} and {K} classes"
-        answer = classifier_for(features, image_shape, K)
+        before = {name: value.clone() for name, value in features.state_dict().items()}
+        out = features(torch.rand(2, *shape)).detach()
+        case = f"for pictures {shape} and {K} classes"
+        answer = classifier_for(features, shape, K)
         if not isinstance(answer, nn.Module):
             raise Wrong(
                 f"{case} you returned {type(answer).__name__}",
                 hint="return the nn.Sequential that the task names.",
             )
-        layers = list(answer.children())
-        if [type(layer) for layer in layers] != [nn.Flatten, nn.Linear]:
+        names = [type(layer).__name__ for layer in answer.children()]
+        if names not in (["Flatten", "Linear"], ["Flatten", "LazyLinear"]):
             raise Wrong(
                 f"{case} your classifier is {answer}",
                 hint="it has two layers: first a Flatten, then a Linear.",
             )
-        if layers[1].in_features != out[0].numel():
+        linear = list(answer.children())[1]
+        if linear.in_features not in (out[0].numel(), 0):  # 0: a lazy one, not called
             raise Wrong(
-                f"{case} your Linear takes {layers[1].in_features} numbers, features "
+                f"{case} your Linear takes {linear.in_features} numbers, features "
                 f"gives {out[0].numel()} a picture",
-                hint=(
-                    "count what comes out for *one* picture: channels, height and "
-                    "width, which may differ."
-                ),
+                hint="count what comes out for *one* picture: channels, height and "
+                "width, which may differ.",
             )
-        if answer(out).shape != (2, K):
+        logits = answer(out)
+        if logits.shape != (2, K) or linear.bias is None:
             raise Wrong(
-                f"{case} a batch of 2 gives {tuple(answer(out).shape)}",
-                hint="one logit for each class is wanted.",
+                f"{case} a batch of 2 gives {tuple(logits.shape)}, bias: "
+                f"{linear.bias is not None}",
+                hint="one logit for each class is wanted, from a plain linear layer.",
+            )
+        after = features.state_dict()
+        if after.keys() != before.keys() or not all(
+            torch.equal(after[name], before[name]) for name in before
+        ):
+            raise Wrong(
+                "your function changed features",
+                hint="send one picture through it; nothing else.",
             )
 
 
-@exercise("03.5", "Parameters of a stage")
-def check_stage_parameters(stage_parameters: Callable) -> None:
-    for i, o in (
-        (1, 16),
-        (16, 32),
-        *((random.randint(2, 40), random.randint(41, 90)) for _ in range(5)),
-    ):
-        expected = 9 * o * i + 9 * o * o + 4 * o
-        case = f"for {i} channels to {o}"
-        answer = _whole_number(
-            stage_parameters(i, o), case, hint="add up products of whole numbers."
-        )
-        if answer == expected:
-            continue
-        case = f"{case} you answered {answer:,}"
-        if answer in (9 * o * i + 9 * o * o, 9 * o * i + 9 * o * o + 2 * o):
-            raise Wrong(
-                case,
-                hint=(
-                    "there are two batch norms in a stage, and each learns a scale "
-                    "and a shift per channel."
-                ),
-            )
-        if answer == 2 * (9 * o * i) + 4 * o:
-            raise Wrong(
-                case, hint="how many channels does the *second* convolution get?"
-            )
-        if answer == expected + 2 * o:
-            raise Wrong(
-                case, hint="you counted a bias for each convolution; these have none."
-            )
-        more = "too many" if answer > expected else "not enough"
-        raise Wrong(
-            f"{case}, which is {more}",
-            hint="write down the weight's shape of each of the four learning layers.",
-        )
+def _confusion(K: int, row: int, column: int) -> torch.Tensor:
+    """Return counts (K, K) with the most mistakes, 60, at (row, column) alone.
+
+    Row ``column`` is a small class, so that its mistakes are the largest share.
+    """
+    matrix = torch.randint(0, 50, (K, K))
+    matrix.fill_diagonal_(0)
+    matrix += torch.diag(torch.randint(20, 900, (K,)))
+    matrix[row, row] = 900
+    matrix[column] = 0
+    matrix[column, column] = 2
+    matrix[column, row] = 30
+    matrix[row, column] = 60
+    return matrix
 
 
 @exercise("03.6", "The most confused pair")
 def check_most_confused(most_confused: Callable) -> None:
-    for K in (4, 3, 7, 10, 6):
-        matrix = torch.randint(0, 50, (K, K)) + torch.diag(
-            torch.randint(500, 900, (K,))
-        )
-        row = random.randint(1, K - 1)
-        column = random.choice([k for k in range(K) if k != row])
-        matrix[row, column] = 60
+    for K in (4, 3, 7, 10, 6, 5):
+        row, column = random.sample(range(K), 2)
+        if K in (3, 7):  # below the diagonal, and above it
+            row, column = max(row, column), min(row, column)
+        matrix = _confusion(K, row, column)
+        if K in (6, 10):
+            matrix = matrix.to(torch.float32 if K == 6 else torch.int32)
+        if K == 4:
+            matrix.fill_diagonal_(0)  # never right
         given = matrix.clone()
         answer = most_confused(given)
-        case = f"for a {K} × {K} matrix with the most mistakes, 60, at {(row, column)}"
+        case = f"for\n{matrix}\n"
         if not torch.equal(given, matrix):
             raise Wrong(
                 "your function changed the matrix it was given", hint="work on a copy."
@@ -289,26 +436,30 @@ def check_most_confused(most_confused: Callable) -> None:
             )
         if answer == (row, column) and all(type(part) is int for part in answer):
             continue
-        if isinstance(answer, tuple) and len(answer) == 2:
-            if answer == (row, column):
-                raise Wrong(
-                    f"{case} you answered {answer!r}",
-                    hint="the two must be Python integers: `.item()` gives them.",
-                )
-            if answer == (column, row):
-                raise Wrong(
-                    f"{case} you answered {answer}",
-                    hint="which comes first, the true class or the predicted one?",
-                )
-            if answer[0] == answer[1]:
-                raise Wrong(
-                    f"{case} you answered {answer}, a place on the diagonal",
-                    hint="on the diagonal stand the right answers.",
-                )
         raise Wrong(
-            f"{case} you answered {answer!r}",
-            hint=(
-                "the number of the largest cell has to be turned into a row and a "
-                "column: how wide is a row?"
-            ),
+            f"{case} you answered {answer!r}, the most wrong predictions, 60, are at "
+            f"{(row, column)}",
+            hint=_confusion_hint(answer, row, column, matrix),
         )
+
+
+def _confusion_hint(answer: object, row: int, column: int, matrix: torch.Tensor) -> str:
+    """Return what to think of, after a wrong pair."""
+    if not isinstance(answer, tuple) or len(answer) != 2:
+        return (
+            "the number of the largest cell has to be turned into a row and a column: "
+            "how wide is a row?"
+        )
+    if answer == (row, column):
+        return "the two must be Python integers: `.item()` gives them."
+    if answer == (column, row):
+        return (
+            "which comes first, the true class or the predicted one? And counts are "
+            "compared, not shares of a class."
+        )
+    if answer[0] == answer[1]:
+        return "on the diagonal stand the right answers."
+    return (
+        "every cell off the diagonal counts, above it and below; the counts "
+        "themselves are compared, not shares or sums of two."
+    )

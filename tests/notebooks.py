@@ -74,9 +74,12 @@ def namespace(path: Path) -> dict:
     return names
 
 
-def wrong_answers() -> dict[str, list[str]]:
-    """Return {exercise number: plausible wrong answers}, of tests/wrong_answers."""
+def answers(kind: str) -> dict[str, list[str]]:
+    """Return {exercise number: answers} of tests/wrong_answers.
+
+    They are plausible wrong ones ("WRONG"), or unusual right ones ("RIGHT").
+    """
     found: dict[str, list[str]] = {}
     for path in sorted((ROOT / "tests" / "wrong_answers").glob("*.py")):
-        found |= runpy.run_path(str(path))["WRONG"]
+        found |= runpy.run_path(str(path)).get(kind, {})
     return found

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 import exercises
-from tests.notebooks import EXERCISES, namespace, wrong_answers
+from tests.notebooks import EXERCISES, answers, namespace
 
-WRONG = wrong_answers()
+WRONG, RIGHT = answers("WRONG"), answers("RIGHT")
 every_exercise = pytest.mark.parametrize(
     "exercise", EXERCISES, ids=lambda exercise: exercise.number
 )
@@ -55,7 +55,7 @@ def test_the_starter_is_not_attempted(exercise):
 
 def test_every_exercise_has_two_wrong_answers():
     assert {exercise.number for exercise in EXERCISES} == WRONG.keys()
-    assert all(len(set(answers)) >= 2 for answers in WRONG.values())
+    assert all(len(set(sources)) >= 2 for sources in WRONG.values())
 
 
 @pytest.mark.parametrize(
@@ -71,6 +71,20 @@ def test_a_wrong_answer_fails_with_a_hint(exercise, source):
         status, message = answer(exercise, source)
         assert status == "wrong", source
         assert message.startswith("not yet: ") and "\n  Hint: " in message
+
+
+@pytest.mark.parametrize(
+    ("exercise", "source"),
+    [
+        pytest.param(e, s, id=f"{e.number}-{k}")
+        for e in EXERCISES
+        for k, s in enumerate(RIGHT.get(e.number, []))
+    ],
+)
+def test_an_unusual_right_answer_passes(exercise, source):
+    for _ in range(5):
+        status, message = answer(exercise, source)
+        assert status == "solved", message
 
 
 @exercises.exercise("99.1", "Double")
