@@ -4,20 +4,33 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode, resolve_name
 
 from exercises import Wrong, exercise
 
 
-def _call(function: Callable, *inputs: object, hint: str) -> object:
-    """Call the answer on copies of ``inputs``.
+class _Recorder(TorchFunctionMode):
+    """Records the names of the torch functions that an answer calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        self.names.append((resolve_name(func) or "").rpartition(".")[2])
+        return func(*args, **(kwargs or {}))
+
+
+def _call(function: Callable, *inputs: object, hint: str) -> Any:
+    """Call the answer on copies of ``inputs``, which it must leave as they are.
 
     An error becomes ``Wrong`` with the shapes and the exercise's hint.
     """
-    copies = [
-        item.clone() if isinstance(item, torch.Tensor) else item for item in inputs
-    ]
+    copies = [_copy(item) for item in inputs]
     try:
-        return function(*copies)
+        answer = function(*copies)
     except Wrong:
         raise
     except Exception as error:  # the learner's own code may raise anything
@@ -32,18 +45,49 @@ def _call(function: Callable, *inputs: object, hint: str) -> object:
             f"your function raised {type(error).__name__}{given}: {first_line}",
             hint=hint,
         ) from None
-
-
-def _require_tensor(answer: object, shape: tuple[int, ...], hint: str) -> torch.Tensor:
-    """Return the answer if it is a tensor of this shape.
-
-    Else raise ``Wrong`` with what it is instead.
-    """
+    for place, (copy, item) in enumerate(zip(copies, inputs, strict=True), 1):
+        _require_untouched(copy, item, f"argument {place}")
     if answer is None:
         raise Wrong(
             "your function returned None",
             hint="does its last line begin with `return`?",
         )
+    return answer
+
+
+def _copy(item: object) -> Any:
+    if isinstance(item, list):
+        return [_copy(part) for part in item]
+    return item.clone() if isinstance(item, torch.Tensor) else item
+
+
+def _require_untouched(copy: Any, item: object, name: str) -> None:
+    """Raise ``Wrong`` where the answer changed what belongs to its caller."""
+    if isinstance(item, list):
+        if len(copy) != len(item):
+            raise Wrong(
+                f"{name}, a list of {len(item)}, has {len(copy)} items after your call",
+                hint="make a list or tensor of your own; the caller needs the old one.",
+            )
+        for number, (part, old) in enumerate(zip(copy, item, strict=True)):
+            _require_untouched(part, old, f"item {number} of {name}")
+    elif isinstance(item, torch.Tensor):
+        if copy.requires_grad:
+            raise Wrong(
+                f"{name} still requires its gradient after your call",
+                hint="it belongs to the caller: take a .detach().clone() of it first.",
+            )
+        if copy.shape != item.shape or not torch.equal(copy, item):
+            raise Wrong(
+                f"your function overwrote {name}, which belongs to its caller",
+                hint="`a -= b`, `a[...] = b` and names ending in _ change a itself.",
+            )
+
+
+def _require_tensor(
+    answer: object, shape: tuple[int, ...], dtype: torch.dtype, hint: str
+) -> torch.Tensor:
+    """Return the answer if it is a tensor of this shape and dtype, else raise."""
     if not isinstance(answer, torch.Tensor):
         raise Wrong(
             f"your function returned {type(answer).__name__}, not a tensor", hint=hint
@@ -54,17 +98,24 @@ def _require_tensor(answer: object, shape: tuple[int, ...], hint: str) -> torch.
             f"{tuple(shape)}",
             hint=hint,
         )
-    return answer
+    if answer.dtype != dtype:
+        raise Wrong(
+            f"your result is {answer.dtype}, it should be {dtype}",
+            hint="describe() what goes in and what comes out: which line changed it?",
+        )
+    return answer.detach()
 
 
 def _close(
     answer: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-4
 ) -> bool:
-    return bool(
-        torch.allclose(
-            answer.to(expected.dtype), expected, rtol=tolerance, atol=tolerance
-        )
-    )
+    return torch.allclose(answer, expected, rtol=tolerance, atol=tolerance)
+
+
+def _place(answer: torch.Tensor, expected: torch.Tensor) -> tuple[int, ...]:
+    """Return the index at which the answer differs most; NaN differs most of all."""
+    error = (answer - expected).abs().nan_to_num(nan=float("inf"))
+    return tuple(int(i) for i in torch.unravel_index(error.argmax(), error.shape))
 
 
 @exercise("00.1", "Bytes of a batch")
@@ -74,12 +125,12 @@ def check_batch_bytes(batch_bytes: Callable) -> None:
         torch.uint8,
         torch.float64,
         torch.int64,
+        torch.bool,
         torch.bfloat16,
     ):
         shape = torch.randint(9, 40, (4,)).tolist()
-        shape[0] *= (
-            10**12 if dtype == torch.bfloat16 else 1
-        )  # more than any memory holds
+        if dtype == torch.bfloat16:
+            shape[0] *= 10**12  # more than any memory holds
         answer = _call(
             batch_bytes,
             *shape,
@@ -87,14 +138,14 @@ def check_batch_bytes(batch_bytes: Callable) -> None:
             hint="no tensor need exist: what do four lengths and a dtype tell?",
         )
         expected = torch.empty(shape, dtype=dtype, device="meta").nbytes
-        if answer is None:
+        if not isinstance(answer, int | float):
             raise Wrong(
-                "your function returned None",
-                hint="does its last line begin with `return`?",
+                f"you returned {type(answer).__name__}, not a number",
+                hint="four lengths and a width are Python numbers: so is their product",
             )
         if answer == expected:
             continue
-        case = f"for shape {tuple(shape)} and {dtype} you answered {answer!r}"
+        case = f"for shape {tuple(shape)} and {dtype} you answered {answer:,}"
         if answer == expected // dtype.itemsize:
             raise Wrong(
                 f"{case}: that is how many numbers it holds",
@@ -105,13 +156,8 @@ def check_batch_bytes(batch_bytes: Callable) -> None:
                 f"{case}: those are bits",
                 hint="the size of one number is wanted in bytes.",
             )
-        size = (
-            "too many"
-            if isinstance(answer, int | float) and answer > expected
-            else "not enough"
-        )
         raise Wrong(
-            f"{case}, which is {size}" if isinstance(answer, int | float) else case,
+            f"{case}, which is {'too many' if answer > expected else 'not enough'}",
             hint=(
                 "all four lengths count, and so does the width of one number, which "
                 "is not the same for every dtype."
@@ -125,26 +171,54 @@ def check_linear(linear: Callable) -> None:
         "say the shapes aloud: the inner lengths of @ must agree, and (B, K) must be "
         "left."
     )
-    for B, D, K in ((4, 3, 2), (2, 5, 7), (3, 3, 3)):
-        x, weight, bias = torch.randn(B, D), torch.randn(K, D), torch.randn(K) + 10
-        answer = _require_tensor(
-            _call(linear, x, weight, bias, hint=hint), (B, K), hint
-        )
-        expected = torch.nn.functional.linear(x, weight, bias)
-        if _close(answer, expected):
+    for B, D, K, dtype in (
+        (4, 3, 2, torch.float32),
+        (2, 5, 7, torch.float64),
+        (3, 3, 3, torch.float32),
+        (60, 50, 40, torch.float32),
+    ):
+        x, weight = torch.randn(B, D, dtype=dtype), torch.randn(K, D, dtype=dtype)
+        bias = torch.randn(K, dtype=dtype) + 10
+        with _Recorder() as recorder:
+            answer = _call(linear, x, weight, bias, hint=hint)
+        answer = _require_tensor(answer, (B, K), dtype, hint)
+        product = x @ weight.T
+        if _close(answer, product + bias):
+            _require_no_loop(recorder, B)
             continue
-        if _close(answer, expected - bias):
+        b, k = _place(answer, product + bias)
+        found = (
+            f"the shape {(B, K)} is right, but output {k} of row {b} is "
+            f"{answer[b, k]:.4f} instead of {product[b, k] + bias[k]:.4f}"
+        )
+        if _close(answer, product):
             raise Wrong(
-                f"the first output is {answer[0, 0]:.2f}: the product alone",
-                hint="one input is not used yet.",
+                f"{found}: the product alone", hint="one input is not used yet."
+            )
+        if _close(answer, product - bias):
+            raise Wrong(f"{found}: the bias went the wrong way", hint="add it.")
+        if (answer - product).std() < 1e-3:
+            raise Wrong(
+                f"{found}: every output got the same number beside its product",
+                hint="the bias has one number for each output; (K,) broadcasts.",
             )
         raise Wrong(
-            f"the shape {(B, K)} is right, but output 0 of row 0 is "
-            f"{answer[0, 0]:.2f} instead of {expected[0, 0]:.2f}",
+            f"{found} (product {product[b, k]:.4f}, bias {bias[k]:.4f})",
             hint=(
                 "each output needs one *row* of the weight: is it turned the right "
                 "way, even when it is square?"
             ),
+        )
+
+
+def _require_no_loop(recorder: _Recorder, rows: int) -> None:
+    names = recorder.names
+    to_python = {"tolist", "item", "numpy"} & set(names)
+    if len(names) >= rows > 20 or to_python:
+        raise Wrong(
+            f"the numbers are right, but for {rows} rows torch was called "
+            f"{len(names)} times{' and the numbers left torch' if to_python else ''}",
+            hint="without a loop: one product takes all rows and all outputs at once.",
         )
 
 
@@ -155,42 +229,48 @@ def check_to_batch(to_batch: Callable) -> None:
         "then say where it must go."
     )
     for B, H, W, brightest in ((2, 5, 7, 255), (3, 8, 4, 180), (1, 6, 6, 240)):
-        pictures = [
-            torch.randint(0, brightest, (H, W, 3), dtype=torch.uint8) for _ in range(B)
-        ]
-        pictures[0][0, 0, 0], pictures[0][0, 0, 1] = brightest, 0
-        copies = [picture.clone() for picture in pictures]
-        answer = _require_tensor(_call(to_batch, copies, hint=hint), (B, 3, H, W), hint)
-        if answer.dtype != torch.float32:
+        pictures = []
+        for number in range(B):  # each one darker than the last, none quite black
+            limit = brightest - 25 * number
+            picture = torch.randint(12, limit, (H, W, 3), dtype=torch.uint8)
+            picture[0, 0] = torch.tensor([limit, 10, 40])
+            pictures.append(picture)
+        answer = _call(to_batch, pictures, hint=hint)
+        if isinstance(answer, torch.Tensor) and not answer.is_floating_point():
             raise Wrong(
                 f"your batch is {answer.dtype}",
                 hint="which dtype do inputs of a network have?",
             )
+        answer = _require_tensor(answer, (B, 3, H, W), torch.float32, hint)
         if answer.unique().numel() <= 2:
             raise Wrong(
                 f"only {answer.unique().tolist()} are left of all brightnesses",
                 hint="is it a whole-number division?",
             )
-        if abs(answer.max() - brightest / 255) > 1e-3:
-            raise Wrong(
-                f"a brightness of {brightest} became {answer.max():.4f}",
-                hint=(
-                    "0 should become 0 and 255 should become 1, in every batch: "
-                    "divide by what?"
-                ),
-            )
         expected = torch.stack([picture.permute(2, 0, 1) for picture in pictures]) / 255
-        if not _close(answer, expected, tolerance=1e-3):
-            corner = answer[0, :, 0, 0].mul(255).round().int().tolist()
-            true_corner = pictures[0][0, 0].tolist()
+        if _close(answer, expected, tolerance=1e-3):
+            continue
+        b, c, h, w = _place(answer, expected)
+        before = pictures[b][h, w].tolist()
+        after = [round(value, 3) for value in answer[b, :, h, w].tolist()]
+        found = f"in picture {b}, the pixel {before} at row {h}, column {w}"
+        if _close(answer[b].flatten().sort()[0], expected[b].flatten().sort()[0], 1e-3):
+            there = [round(255 * value) for value in after]
             raise Wrong(
-                "shape and range are right, but picture 0 began with the pixel "
-                f"{true_corner} and yours with {corner}",
+                f"{found} became 255 × {there}: every number is still there, at "
+                "another place",
                 hint=(
-                    "numbers changed places: which call puts axes in a new order, and "
-                    "which only cuts the row anew?"
+                    "which call puts axes in a new order, and which only cuts the "
+                    "row of numbers anew?"
                 ),
             )
+        raise Wrong(
+            f"{found} became {after}",
+            hint=(
+                "0 should become 0 and 255 should become 1, in every picture, dark "
+                "or bright: divide by what?"
+            ),
+        )
 
 
 @exercise("00.4", "Hard examples")
@@ -204,31 +284,24 @@ def check_hard_examples(hard_examples: Callable) -> None:
         (12, 5, 0.625),
         (6, 4, 0.625),
         (12, 3, 0.375),
+        (6, 3, 0.25),  # nothing is below it
     ):
         images, labels = torch.rand(B, 3, 4, 6), torch.randint(0, K, (B,))
-        rivals = (
-            labels + torch.randint(1, K, (B,))
-        ) % K  # another class than the true one
-        true_probs = torch.tensor([0.25, 0.375, 0.45, 0.55, 0.625, 0.8]).repeat(B // 6)[
-            torch.randperm(B)
-        ]
+        rivals = (labels + torch.randint(1, K, (B,))) % K  # another class
+        true_probs = torch.tensor([0.25, 0.375, 0.45, 0.55, 0.625, 0.8]).repeat(B // 6)
+        true_probs = true_probs[torch.randperm(B)]
         probs = torch.full((B, K), 0.02)
         probs[torch.arange(B), labels] = true_probs
-        probs[torch.arange(B), rivals] = torch.where(
-            true_probs < 0.5, 0.5, 0.15
-        )  # three in six are taken for it
+        # three in six are taken for the other class
+        probs[torch.arange(B), rivals] = torch.where(true_probs < 0.5, 0.5, 0.15)
         is_hard = true_probs < threshold
         answer: Any = _call(hard_examples, images, probs, labels, threshold, hint=hint)
         expected = images[is_hard]
-        if (
-            isinstance(answer, torch.Tensor)
-            and answer.shape == expected.shape
-            and torch.equal(answer, expected)
-        ):
+        if not isinstance(answer, torch.Tensor):
+            kind = type(answer).__name__
+            raise Wrong(f"your function returned {kind}, not a tensor", hint=hint)
+        if answer.shape == expected.shape and torch.equal(answer, expected):
             continue
-        _require_tensor(
-            answer, answer.shape if isinstance(answer, torch.Tensor) else (), hint
-        )
         if answer.ndim != 4:
             raise Wrong(
                 f"your result has shape {tuple(answer.shape)}, not four axes",
@@ -242,14 +315,15 @@ def check_hard_examples(hard_examples: Callable) -> None:
                 "you kept exactly the easy pictures",
                 hint="hard means that the true class got little.",
             )
+        if torch.equal(answer, images[true_probs <= threshold]):
+            raise Wrong(
+                f"you kept pictures with a probability of exactly {threshold} as well",
+                hint="below the threshold does not include it.",
+            )
+        found = f"of {B} pictures you kept {len(answer)}; {len(expected)} have a true"
         raise Wrong(
-            f"of {B} pictures you kept {len(answer)}; {len(expected)} have a true "
-            f"class below {threshold}"
-            + (
-                ""
-                if len(answer) != len(expected)
-                else ", but others or in another order"
-            ),
+            f"{found} class below {threshold}"
+            + (", but others or in another order" * (len(answer) == len(expected))),
             hint=(
                 "look at the probability of the *label's* class, whatever the others "
                 "got, and at the word below."
@@ -263,17 +337,19 @@ def check_standardize(standardize: Callable) -> None:
         "one mean per channel has shape (C,) or, with the axes kept, (1, C, 1, 1): "
         "which one lines up under the C?"
     )
-    for B, C, H, W in ((4, 3, 8, 3), (5, 3, 6, 9), (6, 2, 8, 8)):
-        centers = 20 * torch.arange(1, C + 1).view(1, C, 1, 1) + 5 * torch.arange(
-            B
-        ).view(B, 1, 1, 1)
+    for B, C, H, W, dtype in (
+        (4, 3, 8, 3, torch.float32),
+        (5, 3, 6, 9, torch.float64),
+        (6, 2, 8, 8, torch.float32),
+    ):
+        centers = 20 * torch.arange(1, C + 1).view(1, C, 1, 1)
+        centers = centers + 5 * torch.arange(B).view(B, 1, 1, 1)
         widths = torch.arange(1, C + 1).view(1, C, 1, 1)
-        images = centers + widths * torch.randn(B, C, H, W)
-        answer = _require_tensor(
-            _call(standardize, images, hint=hint), images.shape, hint
-        )
+        images = centers + widths * torch.randn(B, C, H, W, dtype=dtype)
+        answer = _call(standardize, images, hint=hint)
+        answer = _require_tensor(answer, images.shape, dtype, hint)
         means, stds = answer.mean(dim=(0, 2, 3)), answer.std(dim=(0, 2, 3))
-        if not _close(means, torch.zeros(C), tolerance=1e-2):
+        if not _close(means, torch.zeros_like(means), tolerance=1e-2):
             raise Wrong(
                 f"your channels' means are {[round(v, 2) for v in means.tolist()]}, "
                 "not 0",
@@ -288,77 +364,85 @@ def check_standardize(standardize: Callable) -> None:
                     "still missing from `dim`?"
                 ),
             )
-        if not _close(stds, torch.ones(C), tolerance=1e-2):
+        if not _close(stds, torch.ones_like(stds), tolerance=1e-2):
             raise Wrong(
                 "the means are 0, but the standard deviations are "
                 f"{[round(v, 2) for v in stds.tolist()]}, not 1",
                 hint="what is left to do after the shift, and over which axes?",
             )
-        expected = (images - images.mean(dim=(0, 2, 3), keepdim=True)) / images.std(
-            dim=(0, 2, 3), keepdim=True
-        )
+        std = images.std(dim=(0, 2, 3), keepdim=True)
+        expected = (images - images.mean(dim=(0, 2, 3), keepdim=True)) / std
         if not _close(answer, expected, tolerance=2e-2):
+            place = _place(answer, expected)
             raise Wrong(
-                "mean and deviation are right, the single numbers are not",
+                "mean and deviation are right, but the number at "
+                f"{place} is {answer[place]:.3f} instead of {expected[place]:.3f}",
                 hint="shift, then scale, no more.",
             )
 
 
-@exercise("00.6", "The slope of anything")
-def check_slope(slope: Callable) -> None:
+@exercise("00.6", "Slopes at many points")
+def check_slopes(slopes: Callable) -> None:
     hint = (
-        "make a tensor that asks for its gradient, call the function, walk backward, "
-        "read the gradient."
+        "a copy of x that asks for its gradient, one call of the function, one number "
+        "to walk backward from, the gradient."
     )
-    functions = {
-        "x³ + 10x": (lambda x: x**3 + 10 * x, lambda x: 3 * x**2 + 10),
+    functions: dict[str, tuple[Callable, Callable]] = {
+        "x³ - 10x": (lambda x: x**3 - 10 * x, lambda x: 3 * x**2 - 10),
         "5x²": (lambda x: 5 * x**2, lambda x: 10 * x),
-        "exp(2x)": (
-            lambda x: torch.exp(2 * x),
-            lambda x: 2 * torch.exp(torch.tensor(2 * x)).item(),
-        ),
+        "exp(-2x)": (lambda x: torch.exp(-2 * x), lambda x: -2 * torch.exp(-2 * x)),
+        "x² / 1000": (lambda x: x**2 / 1000, lambda x: x / 500),
+        "7": (lambda x: 0 * x + 7, lambda x: 0 * x),
     }
-    for name, (function, derivative) in functions.items():
-        x = round(0.5 + torch.rand(()).item() / 2, 2)
-        answer = _call(slope, _recorded(function), x, hint=hint)
-        if answer is None:
+    for number, (name, (function, derivative)) in enumerate(functions.items()):
+        dtype = torch.float64 if number == 1 else torch.float32
+        x = 2 * torch.randn(3 + number, dtype=dtype)
+        walked: list[bool] = []
+        answer = _call(slopes, _recorded(function, walked), x, hint=hint)
+        answer = _require_tensor(answer, x.shape, dtype, hint)
+        expected = derivative(x)
+        if not torch.allclose(answer, expected, rtol=1e-3, atol=1e-6):
+            (i,) = _place(answer, expected)
+            value = function(x[i])
+            found = f"for {name} at {x[i]:.3f} you returned {answer[i]:.5g}"
+            if torch.allclose(answer[i], value, rtol=1e-3):
+                raise Wrong(f"{found}: its value", hint="the slope stands elsewhere.")
+            if torch.allclose(len(x) * answer, expected, rtol=1e-3, atol=1e-6):
+                raise Wrong(
+                    f"{found}: the slope {expected[i]:.5g}, divided by {len(x)}",
+                    hint="a mean divides every slope by N: what does not?",
+                )
+            raise Wrong(f"{found}, its slope is {expected[i]:.5g}", hint=hint)
+        if not walked:
             raise Wrong(
-                "your function returned None",
-                hint="backward() returns nothing: where does it leave the slope?",
+                "the numbers are right, but nothing walked backward",
+                hint="the task asks for autograd, not for differences or a formula.",
             )
-        if not isinstance(answer, int | float):
-            raise Wrong(
-                f"you returned {type(answer).__name__}, not a number",
-                hint=".item() gives the number.",
-            )
-        value, expected = function(torch.tensor(x)).item(), derivative(x)
-        if abs(answer - expected) < 1e-3 * abs(expected):
-            continue
-        if abs(answer - value) < 1e-3:
-            raise Wrong(
-                f"for {name} at {x} you returned {answer:.3f}: its value",
-                hint="the slope stands elsewhere.",
-            )
-        raise Wrong(
-            f"for {name} at {x} you returned {answer:.3f}, its slope is {expected:.3f}",
-            hint=hint,
-        )
 
 
-def _recorded(function: Callable) -> Callable:
-    """Return ``function``, which then refuses what autograd cannot follow."""
+def _recorded(function: Callable, walked: list[bool]) -> Callable:
+    """Return ``function``, which then refuses what autograd cannot follow.
 
-    def checked(x: object) -> object:
+    Args:
+        function: of one tensor.
+        walked: gets an item when a gradient arrives at that tensor.
+    """
+
+    def checked(x: object) -> torch.Tensor:
         if not isinstance(x, torch.Tensor):
             raise Wrong(
                 f"your code gave the function a {type(x).__name__}",
                 hint="autograd follows tensors only.",
             )
-        if not x.requires_grad:
+        if torch._C._functorch.is_functorch_wrapped_tensor(x):  # torch.func.grad
+            walked.append(True)
+        elif not x.requires_grad:
             raise Wrong(
                 "autograd did not record anything",
                 hint="the tensor must ask for its gradient when it is made.",
             )
+        else:
+            x.register_hook(lambda gradient: walked.append(True))
         return function(x)
 
     return checked
