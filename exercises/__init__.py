@@ -1,8 +1,9 @@
 """Answer checks for the exercises of the course.
 
-``check("03.2", answer)`` tells a learner whether an answer holds; ``progress()`` shows
-what is solved. The checks of notebook 03 stand in ``checks_03.py`` and draw fresh
-random inputs on every call, so a remembered number does not pass.
+``check("03.2", answer)`` tells a learner whether an answer holds, ``challenge("03",
+answer)`` which score it reaches and which it has to beat; ``progress()`` shows what is
+solved. The checks of notebook 03 stand in ``checks_03.py`` and draw fresh random inputs
+on every call, so a remembered number does not pass.
 """
 
 import importlib
@@ -52,6 +53,20 @@ def exercise(number: str, title: str) -> Callable:
     return register
 
 
+def capstone(number: str, title: str) -> Callable:
+    """Register the decorated function as the check of a notebook's challenge.
+
+    Args:
+        number: the notebook, such as "03".
+        title: what it is called when it is solved.
+
+    Returns:
+        The decorator; what it decorates returns a message with the score that was
+        reached and the score to beat, or raises ``Wrong`` with both.
+    """
+    return exercise(f"{number}.challenge", title)
+
+
 def check(number: str, answer: object) -> None:
     """Print whether an answer solves an exercise, and remember it for ``progress()``.
 
@@ -63,9 +78,22 @@ def check(number: str, answer: object) -> None:
         ValueError: if there is no such exercise; the message names those there are.
     """
     status, message = grade(number, answer)
-    print(f"{number} · {message}")
+    print(f"{number.replace('.challenge', ' challenge')} · {message}")
     if status != "not attempted":
         _remember(number, solved=status == "solved")
+
+
+def challenge(number: str, answer: object) -> None:
+    """Print the score of an answer to a notebook's challenge, and remember it.
+
+    Args:
+        number: the notebook, such as "03".
+        answer: what the challenge asks for.
+
+    Raises:
+        ValueError: if the notebook has no challenge.
+    """
+    check(f"{number}.challenge", answer)
 
 
 def grade(number: str, answer: object) -> tuple[str, str]:
@@ -74,7 +102,7 @@ def grade(number: str, answer: object) -> tuple[str, str]:
     Random states are left as they were found.
 
     Args:
-        number: the exercise, such as "03.2".
+        number: the exercise, such as "03.2", or the challenge, "03.challenge".
         answer: what the exercise asks for, often a function.
 
     Returns:
@@ -89,7 +117,7 @@ def grade(number: str, answer: object) -> tuple[str, str]:
     with torch.random.fork_rng(devices=[]):
         torch.seed()
         try:
-            verify(answer)
+            score = verify(answer)
         except Wrong as wrong:
             return "wrong", f"not yet: {wrong.what}\n  Hint: {wrong.hint}"
         except Exception as error:  # the learner's own code may raise anything
@@ -98,7 +126,7 @@ def grade(number: str, answer: object) -> tuple[str, str]:
                 "  Hint: call it by hand on a small example, and print the shapes on "
                 "the way."
             )
-    return "solved", f"right! {title} is solved."
+    return "solved", f"right! {title} is solved." + (f" {score}" if score else "")
 
 
 def attempted(answer: object) -> bool:
@@ -133,7 +161,8 @@ def progress() -> None:
     for notebook in sorted({number[:2] for number in _exercises}):
         numbers = sorted(number for number in _exercises if number[:2] == notebook)
         marks = "  ".join(
-            f"{'✓' if state.get(number) else '·'} {number}" for number in numbers
+            f"{'✓' if state.get(number) else '·'} {number.replace('.ch', ' ch')}"
+            for number in numbers
         )
         solved = sum(bool(state.get(number)) for number in numbers)
         print(f"{solved} of {len(numbers)} in notebook {notebook}:  {marks}")
@@ -141,7 +170,7 @@ def progress() -> None:
 
 def _find(number: str) -> tuple[str, Callable]:
     path = Path(__file__).parent / f"checks_{number[:2]}.py"
-    if re.fullmatch(r"\d\d\.\d", number) and path.exists():
+    if re.fullmatch(r"\d\d\.(\d|challenge)", number) and path.exists():
         importlib.import_module(f"exercises.{path.stem}")
     if number not in _exercises:
         known = sorted(other for other in _exercises if other[:2] == number[:2])
@@ -176,4 +205,4 @@ def _remember(number: str, solved: bool) -> None:
         print(f"  (not remembered: {error})")
 
 
-__all__ = ["Wrong", "check", "exercise", "grade", "progress"]
+__all__ = ["Wrong", "capstone", "challenge", "check", "exercise", "grade", "progress"]

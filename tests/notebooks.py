@@ -12,6 +12,7 @@ from nbformat import NotebookNode
 ROOT = Path(__file__).resolve().parent.parent
 PATHS = sorted(ROOT.glob("[0-9][0-9]_*.ipynb"))
 HEADING = re.compile(r"^### Exercise (\d\d\.\d) · (.+?)  \((\d+) min\)$", re.MULTILINE)
+CHALLENGE = re.compile(r"^### Challenge: (.+?)(  \(\d+ min\))?$", re.MULTILINE)
 
 
 def read(path: Path) -> NotebookNode:
@@ -20,9 +21,10 @@ def read(path: Path) -> NotebookNode:
 
 @dataclass(frozen=True)
 class Exercise:
-    """One exercise of a notebook: three cells.
+    """One exercise of a notebook, or its challenge: three cells.
 
-    They are the task, the starter with its check, and hint and solution.
+    They are the task, the starter with its check, and hint and solution. The challenge
+    of lesson 03 has the number "03.challenge".
     """
 
     path: Path
@@ -58,7 +60,20 @@ def exercises(path: Path) -> list[Exercise]:
     ]
 
 
+def challenges(path: Path) -> list[Exercise]:
+    """Return the challenge of a notebook, if it has one."""
+    cells = read(path).cells
+    return [
+        Exercise(
+            path, f"{path.stem[:2]}.challenge", cell, *cells[index + 1 : index + 3]
+        )
+        for index, cell in enumerate(cells)
+        if cell.cell_type == "markdown" and CHALLENGE.search(cell.source)
+    ]
+
+
 EXERCISES = [exercise for path in PATHS for exercise in exercises(path)]
+CHALLENGES = [challenge for path in PATHS for challenge in challenges(path)]
 
 
 def namespace(path: Path) -> dict:

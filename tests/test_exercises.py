@@ -14,11 +14,23 @@ import pytest
 import torch
 
 import exercises
-from tests.notebooks import EXERCISES, answers, namespace
+from tests.notebooks import CHALLENGES, EXERCISES, answers, namespace
 
 WRONG, RIGHT = answers("WRONG"), answers("RIGHT")
+
+
+def each_of(sources):
+    """Parametrize a test with every exercise or challenge and each of its answers."""
+    cases = [
+        pytest.param(e, source, id=f"{e.number}-{k}")
+        for e in EXERCISES + CHALLENGES
+        for k, source in enumerate(sources.get(e.number, []))
+    ]
+    return pytest.mark.parametrize(("exercise", "source"), cases)
+
+
 every_exercise = pytest.mark.parametrize(
-    "exercise", EXERCISES, ids=lambda exercise: exercise.number
+    "exercise", EXERCISES + CHALLENGES, ids=lambda exercise: exercise.number
 )
 
 
@@ -35,14 +47,22 @@ def answer(exercise, source):
     names["check"] = lambda number, value: graded.update(
         result=exercises.grade(number, value)
     )
+    names["challenge"] = lambda number, value: names["check"](
+        f"{number}.challenge", value
+    )
     exec(source, names)
     exec(exercise.check_line, names)
     return graded["result"]
 
 
+def tries(exercise):
+    """Return how often an answer is tried; a challenge trains a model each time."""
+    return 2 if exercise in CHALLENGES else 5
+
+
 @every_exercise
 def test_the_solution_passes(exercise):
-    for _ in range(5):
+    for _ in range(tries(exercise)):
         status, message = answer(exercise, exercise.solution)
         assert status == "solved", message
 
@@ -54,37 +74,24 @@ def test_the_starter_is_not_attempted(exercise):
 
 
 def test_every_exercise_has_two_wrong_answers():
-    assert {exercise.number for exercise in EXERCISES} == WRONG.keys()
+    numbers = {exercise.number for exercise in EXERCISES + CHALLENGES}
+    assert numbers == WRONG.keys()
     assert all(len(set(sources)) >= 2 for sources in WRONG.values())
 
 
-@pytest.mark.parametrize(
-    ("exercise", "source"),
-    [
-        pytest.param(e, s, id=f"{e.number}-{k}")
-        for e in EXERCISES
-        for k, s in enumerate(WRONG.get(e.number, []))
-    ],
-)
+@each_of(RIGHT)
+def test_an_unusual_right_answer_passes(exercise, source):
+    for _ in range(tries(exercise)):
+        status, message = answer(exercise, source)
+        assert status == "solved", message
+
+
+@each_of(WRONG)
 def test_a_wrong_answer_fails_with_a_hint(exercise, source):
-    for _ in range(5):
+    for _ in range(tries(exercise)):
         status, message = answer(exercise, source)
         assert status == "wrong", source
         assert message.startswith("not yet: ") and "\n  Hint: " in message
-
-
-@pytest.mark.parametrize(
-    ("exercise", "source"),
-    [
-        pytest.param(e, s, id=f"{e.number}-{k}")
-        for e in EXERCISES
-        for k, s in enumerate(RIGHT.get(e.number, []))
-    ],
-)
-def test_an_unusual_right_answer_passes(exercise, source):
-    for _ in range(5):
-        status, message = answer(exercise, source)
-        assert status == "solved", message
 
 
 @exercises.exercise("99.1", "Double")
@@ -110,6 +117,32 @@ def test_check_prints_and_remembers(capsys, state_file):
     assert printed[1] == "99.1 · right! Double is solved."
     assert printed[2].startswith("99.1 · not yet: double(")
     assert printed[3] == "  Hint: add the number to itself"
+
+
+@exercises.capstone("99", "Guess")
+def check_guess(guess):
+    if abs(guess - 7) > 2:
+        raise exercises.Wrong(
+            f"off by {abs(guess - 7)}, to beat: 2", "think of a prime number"
+        )
+    return f"Off by {abs(guess - 7)}, to beat: 2."
+
+
+def test_a_challenge_prints_the_score_and_the_one_to_beat(capsys, state_file):
+    exercises.challenge("99", ...)
+    assert not state_file.exists()
+    exercises.challenge("99", 3)
+    exercises.challenge("99", 6)
+    assert json.loads(state_file.read_text()) == {"99.challenge": True}
+    assert capsys.readouterr().out.splitlines() == [
+        "99 challenge · not attempted yet",
+        "99 challenge · not yet: off by 4, to beat: 2",
+        "  Hint: think of a prime number",
+        "99 challenge · right! Guess is solved. Off by 1, to beat: 2.",
+    ]
+    exercises.progress()
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "1 of 2 in notebook 99:  · 99.1  ✓ 99 challenge"
 
 
 def test_check_survives_the_learners_exception(capsys):

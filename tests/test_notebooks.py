@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.notebooks import EXERCISES, PATHS, exercises, read
+from tests.notebooks import CHALLENGES, EXERCISES, PATHS, exercises, read
 from tools import rebuild
 
 TAGS = {"nbval-ignore-output", "raises-exception", *rebuild.FOLD_TAGS}
@@ -157,6 +157,21 @@ def test_exercise_has_starter_check_hint_and_solution(exercise):
         re.DOTALL,
     )
     assert exercise.solution.strip()
+
+
+@pytest.mark.parametrize("challenge", CHALLENGES, ids=lambda each: each.number)
+def test_the_challenge_stands_before_the_recap_with_starter_and_solution(challenge):
+    number = challenge.number[:2]
+    sources = [cell.source for cell in read(challenge.path).cells]
+    after = sources.index(challenge.answers.source) + 1
+    assert "## Recap\n" in sources[after] or "## Recap\n" in challenge.answers.source
+    starter = challenge.starter
+    assert starter.cell_type == "code" and "# your code" in starter.source
+    assert re.fullmatch(rf'challenge\("{number}", .+\)', challenge.check_line)
+    assert [output.text for output in starter.outputs] == [
+        f"{number} challenge · not attempted yet\n"
+    ]
+    assert challenge.solution.strip()
 
 
 def test_importing_the_package_costs_nothing(root):
