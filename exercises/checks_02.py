@@ -1,10 +1,58 @@
 """Checks of notebook 02 · Classification."""
 
+import dis
+import math
+from collections.abc import Callable, Iterator
+from types import CodeType
+
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from exercises import Wrong, exercise
+
+
+def codes_of(code: CodeType) -> Iterator[CodeType]:
+    """Yield a function's code and that of the functions and comprehensions in it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from codes_of(constant)
+
+
+def refuse_loops(function: Callable) -> None:
+    """Raise Wrong if a function runs a loop or a comprehension, or maps."""
+    for code in codes_of(function.__code__):
+        names = {line.opname for line in dis.get_instructions(code)}
+        loops = [name for name in names if "FOR_ITER" in name or "BACKWARD" in name]
+        if loops or "map" in code.co_names:
+            raise Wrong(
+                "your answer goes through the items in a loop",
+                "let one call of torch work on all items at once",
+            )
+
+
+def refuse_changes(after: dict[str, torch.Tensor], before: dict) -> None:
+    """Raise Wrong if a tensor that a function was given is no longer what it was."""
+    for name, tensor in after.items():
+        if not torch.equal(tensor, before[name]):
+            raise Wrong(
+                f"your function changed the {name} that it was given",
+                "work on a new tensor: x = x - 1 makes one, x -= 1 and methods that "
+                "end with _ change the caller's",
+            )
+
+
+class Watch(TorchDispatchMode):
+    """Notes the names of torch's operations while it is active."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.seen.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
 
 
 @exercise("02.1", "Two layers in one")
@@ -14,6 +62,8 @@ def check_collapse(collapse):
             int(size) for size in torch.randperm(6)[:3] + 2
         )  # three different sizes
         first, second = nn.Linear(D, H), nn.Linear(H, K)
+        layers = nn.ModuleDict({"first layer's": first, "second layer's": second})
+        before = {name: part.clone() for name, part in layers.state_dict().items()}
         try:
             got = collapse(first, second)
         except RuntimeError as error:
@@ -28,6 +78,7 @@ def check_collapse(collapse):
                 f"expected a weight and a bias, got {type(got).__name__}",
                 "return weight, bias",
             )
+        refuse_changes(layers.state_dict(), before)
         weight, bias = (torch.as_tensor(part).detach() for part in got)
         for name, mine, shape in (("weight", weight, (K, D)), ("bias", bias, (K,))):
             if mine.shape != shape:
@@ -64,8 +115,13 @@ def check_logits_to_labels(logits_to_labels):
             + 0.02
             + 0.02 * torch.rand(())
         )
-        expected = (torch.sigmoid(logits) > threshold).float()
-        got = logits_to_labels(logits.clone(), threshold)
+        if threshold == 0.5:
+            logits[5:8] = 0  # probabilities of exactly 0.5: at the threshold, not above
+        probs = torch.sigmoid(logits)
+        expected = (probs > threshold).float()
+        given = logits.clone()
+        got = logits_to_labels(given, threshold)
+        refuse_changes({"logits": given}, {"logits": logits})
         if not isinstance(got, torch.Tensor):
             raise Wrong(
                 f"expected a tensor, got {type(got).__name__}",
@@ -81,19 +137,25 @@ def check_logits_to_labels(logits_to_labels):
                 f"your labels are {got.dtype}",
                 "the loss will want float32: .float() turns True into 1.0",
             )
+        if torch.equal(got, expected):
+            continue
+        item = (got != expected).flatten().nonzero()[0]
+        logit, prob, label = (x[item].item() for x in (logits, probs, got))
+        case = (
+            f"threshold {threshold}, logit {logit:.2f}, probability {prob:.2f}: you "
+            f"give the label {label:g}"
+        )
         if torch.equal(got, 1 - expected):
+            raise Wrong(case, "which side of the threshold is class 1?")
+        if torch.equal(got, (probs >= threshold).float()):
             raise Wrong(
-                "0 and 1 are exchanged", "which side of the threshold is class 1?"
+                case, "*at* the threshold is not *above* it: label 0 for equal numbers"
             )
-        share, wanted = got.mean().item(), expected.mean().item()
-        if not torch.equal(got, expected):
-            raise Wrong(
-                f"at the threshold {threshold} you give the label 1 to {share:.0%} of "
-                f"the logits, not to {wanted:.0%}",
-                "compare the threshold with probabilities: does your answer turn the "
-                "logits into them first, "
-                "and does it use the threshold that it was given?",
-            )
+        raise Wrong(
+            case,
+            "compare the threshold with probabilities: does your answer turn the "
+            "logits into them first, and does it use the threshold that it was given?",
+        )
 
 
 @exercise("02.3", "A score that leans")
@@ -103,23 +165,30 @@ def check_f_beta(f_beta):
 
     fn = draw(2, 5)
     counts = [
-        (draw(3, 8), fn + draw(2, 6), fn, draw(6, 20)),
-        (0, 0, 4, 9),
-        (0, 5, 0, 9),
-        (0, 3, 4, 9),
+        (draw(3, 8), fn + draw(2, 6), fn, draw(6, 20), None),
+        (draw(3, 8), fn, fn + draw(2, 6), draw(6, 20), 0.5),
+        (draw(3, 8), 0, 0, draw(6, 20), None),
+        (0, 0, 4, 9, None),
+        (0, 5, 0, 9, None),
+        (0, 3, 4, 9, None),
     ]
-    for tp, fp, fn, tn in counts:
+    for tp, fp, fn, tn, beta in counts:
         predictions = torch.tensor([1] * tp + [1] * fp + [0] * fn + [0] * tn)
         labels = torch.tensor([1] * tp + [0] * fp + [1] * fn + [0] * tn)
-        order, beta = torch.randperm(len(labels)), draw(2, 5)
+        order, beta = torch.randperm(len(labels)), beta or draw(2, 5)
+        dtype = torch.float32 if beta == 0.5 else torch.int64
+        given = {"predictions": predictions[order].to(dtype)}
+        given["labels"] = labels[order].to(dtype)
+        before = {name: part.clone() for name, part in given.items()}
         case = f"TP {tp}, FP {fp}, FN {fn}, TN {tn}, beta {beta}"
         try:
-            got = float(f_beta(predictions[order], labels[order], beta))
+            got = float(f_beta(*given.values(), beta))
         except ZeroDivisionError:
             raise Wrong(
                 f"{case}: you divide by zero",
                 "without a true positive the result is 0: ask first",
             ) from None
+        refuse_changes(given, before)
         if got != got:
             raise Wrong(
                 f"{case}: your number is NaN",
@@ -143,11 +212,11 @@ def check_f_beta(f_beta):
             raise Wrong(f"{case}: {got:.3f} is F1", "beta is not used yet")
         if abs(got - scores[1 / beta]) < 1e-5:
             raise Wrong(
-                f"{case}: {got:.3f} leans toward precision",
-                "precision is a share of the alarms",
+                f"{case}: you return {got:.3f}, the score that leans the other way",
+                "precision is a share of the alarms, recall one of the faults",
             )
         raise Wrong(
-            f"{case}: you return {got:.3f}",
+            f"{case}: you return {got:.3f} instead of {scores[beta]:.3f}",
             "print precision (true share of the alarms) and recall (found share of "
             "the faults), then the formula",
         )
@@ -155,16 +224,23 @@ def check_f_beta(f_beta):
 
 @exercise("02.4", "Find at least nine in ten")
 def check_pick_threshold(pick_threshold):
-    for _ in range(20):
-        num_items, num_positive = 60, 2 * int(torch.randint(5, 10, ()))
+    for trial in range(30):
+        num_items, num_positive = 60, 4 * int(torch.randint(2, 5, ()))
         labels = (torch.arange(num_items) < num_positive).float()[
             torch.randperm(num_items)
         ]
         probs = (torch.randperm(1000)[:num_items] + 0.5) / 1000  # no two alike
-        needed = int(torch.randint(2, num_positive, ()))
+        if trial % 3 == 1:
+            probs = (probs * 20).ceil() / 20  # many alike
+        needed = int(torch.randint(2, num_positive + 1, ()))
         min_recall = (needed - 0.5) / num_positive  # no question of rounding
+        if trial % 3 == 2:  # a recall of exactly min_recall is enough
+            needed = num_positive // 4 * int(torch.randint(1, 5, ()))
+            min_recall = needed / num_positive
         expected = probs[labels == 1].sort(descending=True).values[needed - 1].item()
-        got = pick_threshold(probs.clone(), labels.clone(), min_recall)
+        given = {"probs": probs.clone(), "labels": labels.clone()}
+        got = pick_threshold(*given.values(), min_recall)
+        refuse_changes(given, {"probs": probs, "labels": labels})
         if not isinstance(got, int | float | torch.Tensor) or (
             isinstance(got, torch.Tensor) and got.numel() != 1
         ):
@@ -175,7 +251,7 @@ def check_pick_threshold(pick_threshold):
             )
         got = float(got)
         found = int(((probs >= got - 1e-6) & (labels == 1)).sum())
-        asked = f"{num_positive} positives, min_recall {min_recall:.3f}"
+        asked = f"{num_positive} items of label 1, min_recall {min_recall:.3f}"
         if found < needed:
             raise Wrong(
                 f"{asked}: at your threshold {got:.4f} only {found} are found, a "
@@ -184,8 +260,8 @@ def check_pick_threshold(pick_threshold):
             )
         if abs(got - expected) > 1e-5:
             raise Wrong(
-                f"{asked}: your threshold {got:.4f} finds {found}, enough, but a "
-                "larger one finds enough, too",
+                f"{asked}: your threshold {got:.4f} finds {found}, enough, but "
+                f"{expected:.4f} is larger and finds enough, too",
                 "go through the probabilities of the items with label 1 from the "
                 "largest down; stop as soon as you can",
             )
@@ -205,8 +281,18 @@ def check_log_softmax(log_softmax):
         "rows thousands apart": far,
         "one logit far above the others": apart,
     }
+    with Watch() as watch:
+        log_softmax(small.clone())
+    ready = watch.seen & {"_log_softmax", "logsumexp", "logcumsumexp"}
+    if ready:
+        raise Wrong(
+            "torch's own log_softmax, logsumexp or a loss built on them did the work",
+            "use only amax, exp, sum, log and minus",
+        )
     for kind, logits in kinds.items():
-        got, expected = log_softmax(logits.clone()), F.log_softmax(logits, dim=1)
+        given = logits.clone()
+        got, expected = log_softmax(given), logits.double().log_softmax(dim=1).float()
+        refuse_changes({"logits": given}, {"logits": logits})
         if not isinstance(got, torch.Tensor) or got.shape != expected.shape:
             shape = (
                 tuple(got.shape)
@@ -222,21 +308,43 @@ def check_log_softmax(log_softmax):
             raise Wrong(
                 f"{kind}: {broken} of {got.numel()} results are infinite or NaN",
                 "where does an exp overflow, or a log get a 0? Shift each row by its "
-                "own largest logit, "
-                "and take the logarithm before you divide",
+                "own largest logit, and take the logarithm before you divide",
             )
-        if not torch.allclose(got, expected, atol=1e-3):
-            sums = got.exp().sum(dim=1)
-            raise Wrong(
-                f"{kind}: your probabilities, exp of the result, add up to "
-                f"{sums[0]:.3f} in the first row",
+        error = (got - expected).abs()
+        if (error > 2e-5 + 1e-5 * expected.abs()).any():
+            row, column = divmod(int(error.argmax()), logits.shape[1])
+            sum_of_row = got[row].exp().sum().item()
+            hint = (
                 "each row is one item: its sum runs over the classes, dim 1, with "
-                "keepdim=True",
+                "keepdim=True"
+                if abs(sum_of_row - 1) > 0.01
+                else "the logarithm of a quotient is a difference; nothing needs to be "
+                "added to keep it finite"
             )
+            raise Wrong(
+                f"{kind}: for row {row}, class {column} you return "
+                f"{got[row, column]:.5f} instead of {expected[row, column]:.5f}; the "
+                f"probabilities of that row add up to {sum_of_row:.4f}",
+                hint,
+            )
+    logits = small.clone().requires_grad_()
+    if not log_softmax(logits).requires_grad:
+        raise Wrong(
+            "no gradient flows back from your result to the logits",
+            "a loss is built on it: stay with torch's operations, without detach, "
+            "item or tolist",
+        )
 
 
 @exercise("02.6", "A confusion matrix without a loop")
 def check_confusion_matrix(confusion_matrix):
+    refuse_loops(confusion_matrix)
+    names = {n for code in codes_of(confusion_matrix.__code__) for n in code.co_names}
+    if any("confusion_matrix" in name for name in names):
+        raise Wrong(
+            "somebody else's confusion_matrix did the work",
+            "number the cells and count them with torch.bincount",
+        )
     for last_class_missing in (False, True):
         K = int(torch.randint(3, 6, ()))
         labels = torch.cat(
@@ -260,14 +368,16 @@ def check_confusion_matrix(confusion_matrix):
         case = f"{K} classes" + (
             ", the last of which does not occur" if last_class_missing else ""
         )
+        given = {"predictions": predictions.clone(), "labels": labels.clone()}
         try:
-            got = confusion_matrix(predictions.clone(), labels.clone(), K)
+            got = confusion_matrix(*given.values(), K)
         except RuntimeError as error:
             raise Wrong(
                 f"{case}: {str(error).splitlines()[0]}",
                 "the matrix has a cell for each pair of classes, also if they never "
                 "occur: what is minlength for?",
             ) from None
+        refuse_changes(given, {"predictions": predictions, "labels": labels})
         if not isinstance(got, torch.Tensor) or got.shape != expected.shape:
             shape = (
                 tuple(got.shape)
@@ -297,3 +407,20 @@ def check_confusion_matrix(confusion_matrix):
                 "number the cells as reshape lays them out: the first row gets 0 to K "
                 "− 1, the second goes on at K",
             )
+
+
+def make_moons(num_points: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return points on two interlocked half circles, turned at random, and labels.
+
+    Args:
+        num_points: of both moons together.
+
+    Returns:
+        (X, y): (N, 2) float32 and (N,) int64, 0 or 1, in random order.
+    """
+    y = torch.randint(0, 2, (num_points,))
+    angle = math.pi * torch.rand(num_points)
+    side = 1 - 2 * y.float()  # the second moon hangs upside down
+    X = torch.stack([side * angle.cos(), side * (angle.sin() - 0.25)], dim=1)
+    X = X + torch.stack([y - 0.5, torch.zeros(num_points)], dim=1)
+    return X + 0.12 * torch.randn(num_points, 2), y
