@@ -3,6 +3,7 @@
 
 import asyncio
 import atexit
+import contextlib
 import functools
 import math
 import os
@@ -57,7 +58,8 @@ def guarded(page: Callable) -> Callable:
                 is_upload = scope["path"].startswith("/gradio_api/upload")
                 receive = limited(receive, 10_100_000 if is_upload else 100_000)
                 scope["query_string"] = b""  # gradio would keep an upload's progress
-        await app(scope, receive, send)
+        with contextlib.suppress(Exception):  # at one, uvicorn would cut the connection
+            await app(scope, receive, send)
 
     return answer
 
