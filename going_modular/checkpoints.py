@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -19,14 +18,14 @@ import torch
 from torch import nn
 
 
-def sweep(folder: Path, name: str) -> None:
-    """Remove what killed processes left unfinished of a file or folder, NAME.PID.tmp.
+def sweep(folder: Path, pattern: str) -> None:
+    """Remove what killed processes left unfinished of files or folders, NAME.PID.tmp.
 
     Args:
         folder: where it stands.
-        name: of the file or folder, or a pattern.
+        pattern: of the name.
     """
-    for path in folder.glob(f"{name}.*.tmp"):
+    for path in folder.glob(f"{pattern}.*.tmp"):
         try:
             if found := re.search(r"\.(\d{1,9})\.tmp$", path.name):
                 os.getpgid(int(found[1]))
@@ -34,6 +33,17 @@ def sweep(folder: Path, name: str) -> None:
             shutil.rmtree(path, ignore_errors=True)
             with contextlib.suppress(OSError):
                 path.unlink()
+
+
+def unfinished(path: str | Path) -> Path:
+    """Return where a file or folder is made before it becomes ``path``.
+
+    Its folder is made if it is missing, and swept of what killed processes left.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent, glob.escape(path.name))
+    return path.with_name(f"{path.name}.{os.getpid()}.tmp")
 
 
 @contextlib.contextmanager
@@ -46,22 +56,14 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
     Raises:
         OSError: if it cannot be written; the message names the path.
     """
-    path = Path(path)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(path.parent, glob.escape(path.name))
+        temporary = unfinished(path)
         with open(temporary, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())  # or a power cut may leave an empty file
         os.replace(temporary, path)
-        with contextlib.suppress(OSError):  # Windows does not open a folder
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
     except (OSError, RuntimeError) as error:
         if isinstance(error, RuntimeError):  # torch.save's, over what really happened
             error = error.__context__ or error
@@ -73,8 +75,8 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
             "with space left."
         ) from None
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        if temporary:
+            temporary.unlink(missing_ok=True)
 
 
 def read_plain(path: str | Path) -> Any:
@@ -186,14 +188,9 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     Raises:
         OSError: if it cannot be made, or if ``path`` has content by then.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sweep(path.parent, glob.escape(path.name))
-    temporary = Path(
-        tempfile.mkdtemp(f".{os.getpid()}.tmp", f"{path.name}.", path.parent)
-    )
+    path, temporary = Path(path), unfinished(path)
+    temporary.mkdir()
     try:
-        temporary.chmod(0o755)  # a temporary folder is its owner's alone
         yield temporary
         if path.is_dir():
             path.rmdir()  # it is empty, and not every system would replace it

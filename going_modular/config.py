@@ -188,15 +188,11 @@ def read_config(folder: str | Path) -> tuple[Config, list[str]]:
         content = json.loads(path.read_bytes())  # in bytes a BOM is understood
         names = content["class_names"]
         is_list = isinstance(names, list) and {*map(type, names)} == {str}
-        if not is_list or len(names) < 2 or "model" not in content:
-            raise ValueError("it needs a model and two or more names of classes")
-        if len(set(names)) < len(names):
-            raise ValueError("two of its classes have the same name")
+        if not is_list or not 1 < len(names) == len({*names}) or "model" not in content:
+            raise ValueError(
+                "it needs a model and two or more names of classes, none the same name"
+            )
         settings = {name: content[name] for name in content.keys() - OTHERS}
-        if isinstance(settings.get("augment"), bool):
-            settings["augment"] = "light" if settings["augment"] else "none"
-        if unknown := settings.keys() - vars(Config()):
-            raise ValueError(f"there is no setting {reprlib.repr(min(unknown))}")
         return Config(**settings), names
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise ValueError(

@@ -3,6 +3,7 @@
 """Runs in folders: a folder of its own for each, read back and compared."""
 
 import contextlib
+import itertools
 import json
 import math
 import re
@@ -17,10 +18,13 @@ def best_row(rows: list[dict]) -> dict:
 
     Among equals the lowest valid loss decides, then the earliest epoch.
     """
-    scores = [  # 6 digits: float32 has no more; min makes infinity of NaN
-        (round(row["valid_acc"], 6), -min(math.inf, row["valid_loss"])) for row in rows
-    ]
-    return rows[scores.index(max(scores))]
+    return max(  # 6 digits: float32 has no more; min makes infinity of NaN
+        rows,
+        key=lambda row: (
+            round(row["valid_acc"], 6),
+            -min(math.inf, row["valid_loss"]),
+        ),
+    )
 
 
 WRITTEN = [
@@ -51,28 +55,20 @@ def new_run_folder(log_dir: str | Path, name: str) -> Path:
 
     Raises:
         ValueError: if the name is no plain name of a folder.
-        OSError: if no folder can be made.
+        OSError: if no folder can be made; the message names it.
     """
     if not re.fullmatch(r"\w([\w.-]*\w)?", name):
         raise ValueError(
             f"name is {name!r}: it becomes a folder, so use letters, digits, _, and "
             "within it - and ."
         )
-    log_dir = Path(log_dir)
-    folder, number = log_dir / name, 1
-    try:
-        log_dir.mkdir(parents=True, exist_ok=True)
-        while True:
-            with contextlib.suppress(FileExistsError):
-                folder.mkdir()  # looks and makes at once: nobody can come between
-                return folder
-            number += 1
-            folder = log_dir / f"{name}-{number}"
-    except OSError as error:
-        raise OSError(
-            f"cannot make a run's folder in {log_dir} ({error}): choose a log_dir that "
-            "you may write to"
-        ) from None
+    Path(log_dir).mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        folder = Path(log_dir, name if number == 1 else f"{name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()  # looks and makes at once: nobody can come between
+            break
+    return folder
 
 
 class Run(NamedTuple):
@@ -95,10 +91,10 @@ def read_run(folder: str | Path) -> Run:
     config, _ = read_config(folder)
     path = Path(folder) / "metrics.jsonl"
     try:
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        lines = path.read_bytes().splitlines() if path.exists() else []
         rows = [
             {name: math.nan if value is None else value for name, value in row.items()}
-            for row in map(json.loads, text.splitlines())
+            for row in map(json.loads, lines)
         ]
     except (ValueError, AttributeError) as error:
         raise ValueError(

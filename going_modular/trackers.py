@@ -1,87 +1,80 @@
 # Written by tools/export.py from 07_experiment_tracking.ipynb: edit there, not here.
 """Observers of a training's rows: TensorBoard, W&B, MLflow."""
 
+import functools
 import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from going_modular.config import Choices, Config
 
 
-class TensorBoardTracker:
-    """A run as TensorBoard's event file in its folder; methods as in ``Tracker``."""
+def open_tensorboard(folder: Path, config: Config, address: str) -> SimpleNamespace:
+    """Begin TensorBoard's event file in a folder.
 
-    def __init__(self, folder: Path, config: Config, address: str):
-        from torch.utils.tensorboard import SummaryWriter  # here: it takes a second
+    Returns:
+        log(name, number, step), log_figure(name, figure, step), finish(last metrics),
+        and its own SummaryWriter, writer.
+    """
+    from torch.utils.tensorboard import SummaryWriter  # here: it takes a second
 
-        self.config = config
-        self.writer = SummaryWriter(folder, purge_step=0)  # what a killed run left
+    # purge: what a killed run left; flush: seconds of which a killed run loses the rows
+    writer = SummaryWriter(folder, purge_step=0, flush_secs=1)
 
-    def log(self, metrics: dict[str, float], step: int) -> None:
-        """Record {name: number} at a step."""
-        for name, value in metrics.items():
-            self.writer.add_scalar(name, value, step)
-        self.writer.flush()  # so that a killed run can be read up to here
-
-    def log_figure(self, name: str, figure: Any, step: int) -> None:
-        """Record a matplotlib Figure at a step."""
-        self.writer.add_figure(name, figure, step, close=False)
-
-    def finish(self, last: dict[str, float]) -> None:
-        """Record the last metrics beside the config, and close."""
+    def finish(last: dict[str, float]) -> None:
         final = {f"final/{name}": value for name, value in last.items()}
-        self.writer.add_hparams(vars(self.config), final, run_name=".")
-        self.writer.close()
+        writer.add_hparams(vars(config), final, run_name=".")
+        writer.close()
+
+    add_figure = functools.partial(writer.add_figure, close=False)
+    return SimpleNamespace(
+        writer=writer, log=writer.add_scalar, log_figure=add_figure, finish=finish
+    )
 
 
-class WandbTracker:
-    """A run as W&B's files in its folder, or on a server; methods as in ``Tracker``.
+def open_wandb(folder: Path, config: Config, address: str) -> SimpleNamespace:
+    """Begin W&B's files in a folder, or a run on a server; see ``open_tensorboard``.
 
     Offline files reach a server later by ``wandb sync FOLDER/wandb/offline-run-*``.
     """
+    os.environ |= {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"}
+    import wandb  # here: it takes seconds, and reads the settings above
 
-    def __init__(self, folder: Path, config: Config, address: str):
-        os.environ |= {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"}
-        import wandb  # here: it takes seconds, and reads the settings above
+    run = wandb.init(
+        config=vars(config),
+        settings=wandb.Settings(
+            mode="online" if address else "offline",
+            base_url=address or "https://api.wandb.ai",
+            console="off",
+            disable_code=True,
+            init_timeout=10,
+            login_timeout=1,
+            finish_timeout=10,
+            x_disable_stats=True,
+            x_disable_machine_info=True,
+            x_disable_meta=True,
+            x_graphql_retry_max=1,
+            x_transaction_log_flush_interval=1,  # seconds a killed run may lose
+        ),
+        reinit="create_new",  # other runs may be open
+        project="course",
+        name=folder.name,
+        dir=folder,
+    )
+    run.define_metric("*", step_metric="step")
 
-        self.run = wandb.init(
-            config=vars(config),
-            settings=wandb.Settings(
-                mode="online" if address else "offline",
-                base_url=address or "https://api.wandb.ai",
-                console="off",
-                disable_code=True,
-                init_timeout=10,
-                login_timeout=1,
-                finish_timeout=10,
-                x_disable_stats=True,
-                x_disable_machine_info=True,
-                x_disable_meta=True,
-                x_graphql_retry_max=1,
-                x_transaction_log_flush_interval=1,  # seconds a killed run may lose
-            ),
-            reinit="create_new",  # other runs may be open
-            project="course",
-            name=folder.name,
-            dir=folder,
-        )
-        self.run.define_metric("*", step_metric="step")
+    def log(name: str, value: Any, step: int) -> None:
+        run.log({name: value, "step": step})  # W&B's own step counts the calls
 
-    def log(self, metrics: dict[str, Any], step: int) -> None:
-        """Record {name: number} at a step."""
-        self.run.log(metrics | {"step": step})  # W&B's own step counts the calls
+    def log_figure(name: str, figure: Any, step: int) -> None:
+        log(name, wandb.Image(figure), step)
 
-    def log_figure(self, name: str, figure: Any, step: int) -> None:
-        """Record a matplotlib Figure at a step."""
-        from wandb import Image
-
-        self.log({name: Image(figure)}, step)
-
-    def finish(self, last: dict[str, float]) -> None:
-        """Close; W&B keeps the last metrics by itself."""
-        self.run.finish()
+    return SimpleNamespace(
+        log=log, log_figure=log_figure, finish=lambda last: run.finish()
+    )
 
 
 def mlflow_client(log_dir: str | Path, address: str = "") -> Any:
@@ -100,52 +93,45 @@ def mlflow_client(log_dir: str | Path, address: str = "") -> Any:
     }
     from mlflow import MlflowClient  # here: it takes seconds, and reads the settings
 
-    database = (Path(log_dir).resolve() / "mlflow.db").as_posix()
-    return MlflowClient(address or f"sqlite:///{database}")
+    database = Path(log_dir).resolve() / "mlflow.db"
+    return MlflowClient(address or f"sqlite:///{database.as_posix()}")
 
 
-class MLflowTracker:
-    """A run in mlflow.db beside its folder, or on a server; methods: ``Tracker``."""
+def open_mlflow(folder: Path, config: Config, address: str) -> SimpleNamespace:
+    """Begin a run in mlflow.db beside its folder, or on a server; as the others."""
+    from filelock import FileLock
 
-    def __init__(self, folder: Path, config: Config, address: str):
-        from filelock import FileLock
-
-        log_dir = folder.parent
-        # The first process makes the database.
-        with FileLock(log_dir / "mlflow.lock", timeout=60):
-            self.client = client = mlflow_client(log_dir, address)
-            found = client.get_experiment_by_name("course")
+    log_dir = folder.parent
+    with FileLock(log_dir / "mlflow.lock", timeout=60):  # one makes the database
+        client = mlflow_client(log_dir, address)
+        if not client.get_experiment_by_name("course"):
             place = None if address else (log_dir / "artifacts").resolve().as_uri()
-            number = (
-                found.experiment_id
-                if found
-                else client.create_experiment("course", place)
-            )
-        self.run_id = client.create_run(number, run_name=folder.name).info.run_id
-        for name, value in vars(config).items():
-            client.log_param(self.run_id, name, value)
+            client.create_experiment("course", place)
+        number = client.get_experiment_by_name("course").experiment_id
+    run_id = client.create_run(number, run_name=folder.name).info.run_id
+    for name, value in vars(config).items():
+        client.log_param(run_id, name, value)
 
-    def log(self, metrics: dict[str, float], step: int) -> None:
-        """Record {name: number} at a step."""
-        for name, value in metrics.items():
-            self.client.log_metric(self.run_id, name, value, step=step)
+    def log(name: str, value: float, step: int) -> None:
+        client.log_metric(run_id, name, value, step=step)
 
-    def log_figure(self, name: str, figure: Any, step: int) -> None:
-        """Record a matplotlib Figure at a step."""
-        self.client.log_figure(self.run_id, figure, f"{name}_{step}.png")
+    def log_figure(name: str, figure: Any, step: int) -> None:
+        client.log_figure(run_id, figure, f"{name}_{step}.png")
 
-    def finish(self, last: dict[str, float]) -> None:
-        """Close; MLflow keeps the last metrics by itself."""
-        self.client.set_terminated(self.run_id)
+    return SimpleNamespace(
+        log=log,
+        log_figure=log_figure,
+        finish=lambda last: client.set_terminated(run_id),
+    )
 
 
 TRACKERS = Choices(
     "tracker",
     {
         "none": None,
-        "tensorboard": TensorBoardTracker,
-        "wandb": WandbTracker,
-        "mlflow": MLflowTracker,
+        "tensorboard": open_tensorboard,
+        "wandb": open_wandb,
+        "mlflow": open_mlflow,
     },
 )
 
@@ -164,7 +150,7 @@ class Tracker:
         rows: of an earlier part of the training, to be recorded first.
 
     Raises:
-        ValueError: if there is no such tracker, or it takes no such address.
+        ValueError: if there is no such tracker.
     """
 
     def __init__(
@@ -176,25 +162,18 @@ class Tracker:
         address: str = "",
         rows: Iterable[dict] = (),
     ):
-        backend = TRACKERS[kind]
-        if address and (kind not in ("wandb", "mlflow") or address[:4] != "http"):
-            raise ValueError(
-                f"address is {address!r}: W&B and MLflow take an http address, others "
-                "none"
-            )
-        self.kind = kind
-        self.last = {}
-        self.folder = Path(folder)
+        self.kind, self.folder, self.last = kind, Path(folder), {}
+        begin = TRACKERS[kind]
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.backend = self.ask(backend, self.folder, config, address)
+        self.backend = self.ask(begin, self.folder, config, address)
         for row in rows:
             self(row)
 
     def __call__(self, row: dict[str, float]) -> None:
         """Record a row of results at row["epoch"]."""
-        metrics = {name: float(row[name]) for name in row if name != "epoch"}
-        self.last |= metrics
-        self.ask("log", metrics, int(row["epoch"]))
+        for name in row.keys() - {"epoch"}:
+            self.last[name] = float(row[name])
+            self.ask("log", name, self.last[name], int(row["epoch"]))
 
     def log_figure(self, name: str, figure: Any, step: int) -> None:
         """Record a matplotlib Figure at a step."""
@@ -206,7 +185,7 @@ class Tracker:
         self.backend = None
 
     def ask(self, action: Any, *arguments: Any) -> Any:
-        """Call a function, or the backend's method of this name, until one fails."""
+        """Call a function, or the backend's of this name, until one fails."""
         try:
             if isinstance(action, str):
                 action = getattr(self.backend, action, None)

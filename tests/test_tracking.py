@@ -15,8 +15,8 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
 
-from going_modular import trackers
 from going_modular.__main__ import main
 from going_modular.checkpoints import to_json
 from going_modular.config import Config
@@ -312,18 +312,9 @@ def test_without_a_tracker_nothing_is_recorded(data, tmp_path):
 # ---- Trackers that fail
 
 
-@pytest.mark.parametrize(
-    ("kind", "address", "message"),
-    [
-        ("paper", "", "unknown tracker 'paper': choose one of none, tensorboard"),
-        ("none", "http://127.0.0.1:1", "W&B and MLflow take an http address"),
-        ("tensorboard", "http://127.0.0.1:1", "address is 'http://127.0.0.1:1'"),
-        ("mlflow", "file:///etc", "address is 'file:///etc'"),
-    ],
-)
-def test_trackers_that_cannot_be(kind, address, message, tmp_path):
-    with pytest.raises(ValueError, match=message):
-        Tracker(kind, tmp_path / "run", Config(), address=address)
+def test_a_tracker_that_is_unknown(tmp_path):
+    with pytest.raises(ValueError, match="unknown tracker 'paper': choose one of none"):
+        Tracker("paper", tmp_path / "run", Config())
     assert not (tmp_path / "run").exists()
 
 
@@ -348,14 +339,16 @@ def test_a_server_that_does_not_answer_never_stops_training(
     assert_told_once(capfd, kind, "", tmp_path / "alone", rows)
 
 
-@pytest.mark.parametrize("method", ["__init__", "log", "log_figure", "finish"])
+@pytest.mark.parametrize(
+    "method", ["__init__", "add_scalar", "add_figure", "add_hparams"]
+)
 def test_a_tracker_that_breaks_on_the_way_never_stops_training(
     method, tmp_path, loaders, capfd, monkeypatch
 ):
-    def fail(*_):
+    def fail(*_, **__):
         raise ConnectionResetError("the server went away\nin two lines")
 
-    monkeypatch.setattr(trackers.TensorBoardTracker, method, fail)
+    monkeypatch.setattr(SummaryWriter, method, fail)
     made = experiment(loaders)
     with Tracker("tensorboard", tmp_path, made.config) as tracker:
         tracker.log_figure("figure", plt.figure(), 0)
@@ -379,7 +372,7 @@ def test_a_log_folder_that_cannot_be_written(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     for place in (blocked, blocked / "below"):
-        with pytest.raises(OSError, match=r"make a run's folder in .*file.* log_dir"):
+        with pytest.raises(OSError, match="file"):
             new_run_folder(place, "run")
     assert blocked.read_text() == "in the way"
 
@@ -389,7 +382,7 @@ def test_a_log_folder_that_cannot_be_written(tmp_path):
 )
 def test_a_log_folder_without_permission(tmp_path):
     (tmp_path / "closed").mkdir(mode=0o500)
-    with pytest.raises(OSError, match="choose a log_dir that you may write to"):
+    with pytest.raises(OSError, match="closed"):
         new_run_folder(tmp_path / "closed", "run")
 
 
