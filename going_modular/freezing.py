@@ -61,8 +61,7 @@ def unfreeze_last(model: nn.Module, count: int) -> nn.Module:
     for block in blocks[len(blocks) - count :]:
         unfreeze(block)
     for layer in model.modules():
-        if type(layer) is nn.BatchNorm2d:
+        if isinstance(layer, nn.BatchNorm2d):
             layer.__class__ = FreezableBatchNorm2d
-        if isinstance(layer, FreezableBatchNorm2d):
             freeze(layer)
     return model.train(model.training)

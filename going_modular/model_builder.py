@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import torch
 from torch import nn
-from torchvision.models import EfficientNet, EfficientNet_B2_Weights, efficientnet_b2
+from torchvision.models import EfficientNet_B2_Weights, efficientnet_b2
 
 from going_modular.freezing import FreezableBatchNorm2d, freeze
 
@@ -176,16 +176,6 @@ class CNNModel(nn.Module):
         return self.classifier(self.features(images))
 
 
-def build_effnetb2(num_classes: int) -> EfficientNet:
-    """Return torchvision's EfficientNet-B2, untrained, with FreezableBatchNorm2d.
-
-    (B, 3, H, W) float -> logits (B, num_classes).
-    """
-    model = efficientnet_b2(norm_layer=FreezableBatchNorm2d)
-    model.classifier[-1] = nn.Linear(1408, num_classes)
-    return model
-
-
 def create_effnetb2_model(
     num_classes: int = 3,
     device: torch.device | str = "cpu",
@@ -218,10 +208,10 @@ def create_effnetb2_model(
             f"{torch.hub.get_dir()}/checkpoints; or use create_effnet_lite0_model, "
             "whose weights came with pip."
         ) from None
+    model = efficientnet_b2(norm_layer=FreezableBatchNorm2d)
+    model.load_state_dict(state)
+    freeze(model.features)
     if seed is not None:
         torch.manual_seed(seed)
-    model = build_effnetb2(num_classes)
-    freeze(model.features)
-    head = model.classifier.state_dict(prefix="classifier.")
-    model.load_state_dict(state | head)
+    model.classifier[-1] = nn.Linear(1408, num_classes)
     return model.to(device), weights.transforms()

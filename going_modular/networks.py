@@ -2,6 +2,7 @@
 # 08_paper_replicating_vit.ipynb: edit there, not here.
 """The networks by name: one entry makes a network known everywhere."""
 
+import functools
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,28 +33,25 @@ class Network:
     @property
     def pixels(self) -> str:
         """What a pixel of 0..255 becomes in an input, as a formula."""
-        if self.mean is None:
-            return "pixel / 255"
-        mean, std = ([round(x, 4) for x in each] for each in (self.mean, self.std))
-        return f"(pixel / 255 - {mean}) / {std}"
+        return (
+            f"(pixel / 255 - {self.mean}) / {self.std}" if self.mean else "pixel / 255"
+        )
 
 
-def build_torchvision(config: Config, num_classes: int) -> Any:
-    """Return the network of torchvision's that a config names, untrained."""
+def build_torchvision(name: str, config: Config, num_classes: int) -> Any:
+    """Return the network of torchvision's of this name, untrained."""
     from torchvision import models
 
-    name, size = config.model.partition(":")[2], config.image_size
     one_output = {"aux_logits": False, "transform_input": True, "init_weights": True}
     options = {
         "googlenet": one_output,
         "inception": one_output,
-        "maxvit": {"input_size": (size, size)},
-        "vit": {"image_size": size},
+        "vit": {"image_size": config.image_size},
     }.get(name.partition("_")[0], {})
     return models.get_model(name, num_classes=num_classes, **options)
 
 
-def pretrained_torchvision(config: Config, num_classes: int) -> Any:
+def pretrained_torchvision(name: str, config: Config, num_classes: int) -> Any:
     """Return it with ImageNet's weights, frozen where they fit: all but the head.
 
     The last ``config.unfreeze`` blocks are free as well. Without the weights' file in
@@ -68,22 +66,24 @@ def pretrained_torchvision(config: Config, num_classes: int) -> Any:
     from going_modular.checkpoints import read_plain
     from going_modular.freezing import unfreeze_last
 
-    model, name = build_torchvision(config, num_classes), config.model.partition(":")[2]
+    model = build_torchvision(name, config, num_classes)
     weights = models.get_model_weights(name).DEFAULT
     path = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
     if not path.is_file():
         if not config.weights:  # which would follow
             print(
-                f"{config.model} begins untrained: for ImageNet's weights put "
-                f"{weights.url} into {path.parent}",
+                f"{name} begins untrained: for ImageNet's weights put {weights.url} "
+                f"into {path.parent}",
                 file=sys.stderr,
             )
         return model
     read_plain(path)  # raises for what torchvision would load all the same
-    known = models.get_model(name, weights=weights)
-    state, own = known.state_dict(), model.state_dict()
+    state, own = (
+        models.get_model(name, weights=weights).state_dict(),
+        model.state_dict(),
+    )
     fits = {key: state[key] for key in own if state[key].shape == own[key].shape}
-    own.update(fits)
+    own.update(fits)  # it keeps what torchvision notes beside the numbers
     model.load_state_dict(own)
     for key, weight in model.named_parameters():
         weight.requires_grad = key not in fits
@@ -104,7 +104,10 @@ class Networks(Choices):
             )
         inputs = models.get_model_weights(known).DEFAULT.transforms()
         return Network(
-            build_torchvision, pretrained_torchvision, inputs.mean, inputs.std
+            functools.partial(build_torchvision, known),
+            functools.partial(pretrained_torchvision, known),
+            inputs.mean,
+            inputs.std,
         )
 
 
@@ -120,21 +123,17 @@ def blueprint(config: Config, num_classes: int = 2) -> tuple[Network, Any]:
     import torch
 
     network = NETWORKS[config.model]
-    if network.mean and len(network.mean) != config.channels:
-        raise ValueError(
-            f"channels is {config.channels}: {config.model} was trained on color, so "
-            "repeat a gray channel 3 times"
-        )
-    size = config.image_size
+    channels, size = config.channels, config.image_size
     place = "cpu" if "regnet" in config.model else "meta"  # RegNets compute sizes
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad(), torch.device(place):
             model = network.build(config, num_classes)
-            model.eval()(torch.empty(1, config.channels, size, size))
+            model.eval()(torch.empty(1, channels, size, size))
     except (RuntimeError, AssertionError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
-            f"{config.model} does not go with image_size {size}: {reason}"
+            f"{config.model} does not go with image_size {size}, channels {channels}: "
+            f"{reason}"
         ) from None
     return network, model
 
@@ -203,32 +202,16 @@ def pretrained_lite0(config: Config, num_classes: int) -> Any:
     return unfreeze_last(model, config.unfreeze)
 
 
-NETWORKS["effnet_lite0"] = Network(
-    build_lite0, pretrained_lite0, mean=(127 / 255,) * 3, std=(128 / 255,) * 3
+NETWORKS["effnet_lite0"] = Network(  # (pixel - 127) / 128
+    build_lite0, pretrained_lite0, mean=(0.498039,) * 3, std=(0.501961,) * 3
 )
 
 
-def build_b2(config: Config, num_classes: int) -> Any:
-    """Return torchvision's EfficientNet-B2, untrained."""
-    from going_modular.model_builder import build_effnetb2
-
-    return build_effnetb2(num_classes)
-
-
-def pretrained_b2(config: Config, num_classes: int) -> Any:
-    """Return EfficientNet-B2 with ImageNet's weights, frozen but for a new head.
-
-    The last ``config.unfreeze`` blocks are free as well.
-    """
-    from going_modular.freezing import unfreeze_last
-    from going_modular.model_builder import create_effnetb2_model
-
-    model, _ = create_effnetb2_model(num_classes, "cpu")
-    return unfreeze_last(model, config.unfreeze)
-
-
 NETWORKS["effnetb2"] = Network(
-    build_b2, pretrained_b2, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+    functools.partial(build_torchvision, "efficientnet_b2"),
+    functools.partial(pretrained_torchvision, "efficientnet_b2"),
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
 )
 
 
