@@ -42,7 +42,7 @@ doors:
     guard: What keeps a page up: who is answered, for how long, what is kept.
     app: A trained model served to people.
     demo: A folder that serves a model anywhere.
-    measure: Speed, cost and health of a training, measured.
+    measure: Speed and cost of a training, measured.
     exports: A trained model written for elsewhere: ONNX, 8 bits, a demo's folder.
     training: The command train: from a folder of pictures to results.
     commands: What subcommands do: check, evaluate, predict, serve, profile.

@@ -119,11 +119,10 @@ def mean_row(
         device: where to add up.
     """
     means = dict(row)
-    for name, mean in row.items():
-        if name != "epoch":
-            count = counts[name.partition("_")[0]]
-            total, samples = group.sum([mean * count, count], device).tolist()
-            means[name] = total / samples
+    for name in [name for name in row if name != "epoch"]:
+        count = counts[name.partition("_")[0]]
+        total, samples = group.sum([row[name] * count, count], device).tolist()
+        means[name] = total / samples
     return means
 
 

@@ -10,7 +10,6 @@ from torch import nn
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
 
 from going_modular.metrics import (
-    BATCH_NORM_OF_ONE,
     NO_BATCHES,
     accuracy,
     check_finite,
@@ -84,7 +83,7 @@ def train_step(
     """
     check_device(model, device)
     check_optimizer(optimizer, model)
-    losses, scores, sizes = [], [], []
+    means, sizes = [], []
     with model_mode(model, training=True):
         for X, labels in dataloader:
             try:
@@ -93,18 +92,20 @@ def train_step(
                 )
             except ValueError as error:
                 if "more than 1 value per channel" in str(error):
-                    error.args = (BATCH_NORM_OF_ONE,)
+                    error.args = (
+                        "a batch norm cannot learn from a batch of 1 item: choose "
+                        "another batch size, or DataLoader(drop_last=True)",
+                    )
                 raise
             if scheduler is not None:
                 scheduler.step()
-            if not losses:
+            if not means:
                 metric = suited_metric(metric, model, X, outputs, loss_fn)
-            losses.append(loss)
-            scores.append(metric(outputs, y))
+            means.append(torch.stack([loss, metric(outputs, y)]))
             sizes.append(len(y))
-    means = mean_over_samples(losses, sizes), mean_over_samples(scores, sizes)
-    check_finite(losses, model)
-    return means
+    result = tuple(mean_over_samples(means, sizes))
+    check_finite(means, model)
+    return result
 
 
 def test_step(
@@ -121,17 +122,16 @@ def test_step(
     returned as it is. The model is in evaluation mode meanwhile and learns nothing.
     """
     check_device(model, device)
-    losses, scores, sizes = [], [], []
+    means, sizes = [], []
     with model_mode(model, training=False), torch.inference_mode():
         for X, labels in dataloader:
             outputs = read_outputs(model(X.to(device)), labels)
             y = labels.to(device)
-            if not losses:
+            if not means:
                 metric = suited_metric(metric, model, X, outputs, loss_fn)
-            losses.append(loss_fn(outputs, y))
-            scores.append(metric(outputs, y))
+            means.append(torch.stack([loss_fn(outputs, y), metric(outputs, y)]))
             sizes.append(len(y))
-    return mean_over_samples(losses, sizes), mean_over_samples(scores, sizes)
+    return tuple(mean_over_samples(means, sizes))
 
 
 def train_epochs(
@@ -215,10 +215,15 @@ def train(
     Returns:
         {"train_loss": [...], "train_acc": [...], "test_loss": [...], "test_acc": [...]}
     """
-    loaders = train_dataloader, test_dataloader
     rows = list(
         train_epochs(
-            *(model, *loaders, optimizer, loss_fn, epochs, device),
+            model,
+            train_dataloader,
+            test_dataloader,
+            optimizer,
+            loss_fn,
+            epochs,
+            device,
             scheduler=scheduler,
             metric=metric,
             per_batch=per_batch,
@@ -237,14 +242,14 @@ def predict(
     The model is in evaluation mode meanwhile. Errors are those of ``test_step``.
     """
     check_device(model, device)
-    logits, labels, inverse = [], [], None
+    batches, inverse = [], None
     with model_mode(model, training=False), torch.inference_mode():
         for X, y in dataloader:
             outputs = read_outputs(model(X.to(device)))
-            if not labels:
+            if not batches:
                 inverse = find_inverse(model, X, outputs)
-            logits.append(inverse(outputs) if inverse else outputs)
-            labels.append(y)
-    if not labels:
+            batches.append((inverse(outputs) if inverse else outputs, y))
+    if not batches:
         raise ValueError(NO_BATCHES)
-    return torch.cat(logits).cpu(), torch.cat(labels).cpu()  # -> (N, K), (N,)
+    logits, labels = (torch.cat(parts).cpu() for parts in zip(*batches, strict=True))
+    return logits, labels  # (N, K), (N,)

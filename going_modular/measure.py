@@ -1,7 +1,6 @@
 # Written by tools/export.py from 10_performance.ipynb: edit there, not here.
-"""Speed, cost and health of a training, measured."""
+"""Speed and cost of a training, measured."""
 
-import copy
 import functools
 import json
 import os
@@ -9,6 +8,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +19,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from going_modular.engine import update_weights
 from going_modular.utils import get_device, model_mode
 
 
@@ -65,24 +64,19 @@ def benchmark(
         ValueError: if there is no function or no round.
     """
     if not functions or repeats < 1 or warmup < 0:
-        raise ValueError(
-            f"{len(functions)} functions, {repeats} repeats, {warmup} warm-ups: need "
-            "at least 1, 1 and 0"
-        )
+        raise ValueError("functions and repeats need at least 1, warmup at least 0")
     device = device or get_device()
     shuffler = random.Random(0)
-    for function in functions.values():
-        for _ in range(warmup):
-            function()
     rounds = {name: [] for name in functions}
-    for _ in range(repeats):
+    for _ in range(warmup + repeats):
         for name in shuffler.sample(list(functions), len(functions)):
             synchronize(device)
             start = time.perf_counter()
             functions[name]()
             synchronize(device)
             rounds[name].append(time.perf_counter() - start)
-    return {name: Timing(*quartiles(times), times) for name, times in rounds.items()}
+    kept = {name: times[warmup:] for name, times in rounds.items()}
+    return {name: Timing(*quartiles(times), times) for name, times in kept.items()}
 
 
 def speedup(before: Timing, after: Timing) -> tuple[float, float, float]:
@@ -106,19 +100,18 @@ def list_costs(averages: list, events: list[dict], steps: int) -> list[dict]:
         for e in averages
         if e.device_type.name == "CPU" and (e.is_user_annotation or e.key in names)
     ]
-    costs = [e.self_device_time_total for e in found]  # microseconds
-    if not any(costs):  # no GPU
-        costs = [e.self_cpu_time_total for e in found]
-    rows = (
+    has_gpu = any(e.self_device_time_total for e in found)
+    time_of = attrgetter(f"self_{'device' if has_gpu else 'cpu'}_time_total")  # in us
+    total = sum(map(time_of, found))
+    return [
         {
             "operation": e.key,
             "calls": e.count / steps,
-            "ms": cost / steps / 1000,
-            "share": cost / sum(costs),
+            "ms": time_of(e) / steps / 1000,
+            "share": time_of(e) / total,
         }
-        for e, cost in zip(found, costs, strict=True)
-    )
-    return sorted(rows, key=lambda row: -row["ms"])
+        for e in sorted(found, key=time_of, reverse=True)
+    ]
 
 
 def profile_model(
@@ -142,12 +135,10 @@ def profile_model(
         GPU if there is one, else on the CPU. The shares, 0..1, add up to 1.
 
     Raises:
-        ValueError: if steps is below 1 or warmup below 0.
+        ValueError: if steps is below 1.
     """
-    if steps < 1 or warmup < 0:
-        raise ValueError(
-            f"{steps} steps after {warmup} warm-ups: need at least 1 and 0"
-        )
+    if steps < 1:
+        raise ValueError(f"{steps} steps are none to measure: take at least 1")
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else it writes to stderr
     device = get_device()  # asks the device, which is no part of a step
     for _ in range(warmup):
@@ -206,42 +197,3 @@ def matmul_rate(
         if seconds > 5e-3:
             break
     return 2 * side**3 / seconds
-
-
-def vital_signs(
-    model: nn.Module,
-    X: torch.Tensor,
-    y: torch.Tensor,
-    loss_fn: Callable,
-    optimizer: torch.optim.Optimizer,
-    device: torch.device | str,
-) -> list[dict]:
-    """Return how one step changes each weight of two axes or more, in order.
-
-    Model and optimizer stay as they are: copies take the step, with the batch X, y.
-
-    Returns:
-        Rows {"layer", "gradient", "step"}. gradient: its norm. step: how far the
-        weight moves, divided by its norm, and infinite if that was 0. A step of 1e-4
-        to 1e-1 is healthy, 0 is not.
-    """
-    copied, optimizer = copy.deepcopy((model, optimizer))  # as one: they are linked
-    copied.zero_grad()
-    update_weights(copied.train(), X, y, loss_fn, optimizer, device)
-    rows = []
-    for (name, before), after in zip(
-        model.named_parameters(), copied.parameters(), strict=True
-    ):
-        if before.ndim > 1:
-            gradient = 0.0 if after.grad is None else after.grad.norm().item()
-            moved = (after - before).norm().item()
-            size = before.norm().item()
-            step = moved / size if size else torch.inf if moved else 0.0
-            rows.append(
-                {
-                    "layer": name.removesuffix(".weight"),
-                    "gradient": gradient,
-                    "step": step,
-                }
-            )
-    return rows

@@ -3,35 +3,32 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from going_modular.utils import model_mode, read_outputs
 
-NO_BATCHES = (
-    "the dataloader gave no batches: is its data set empty, or is it an iterator that "
-    "is used up?"
-)
+NO_BATCHES = "the dataloader gave no batches: is it empty, or an iterator used up?"
 
 
-BATCH_NORM_OF_ONE = (
-    "a batch norm cannot learn from a batch of 1 item: choose another batch size, or "
-    "DataLoader(drop_last=True)"
-)
+def mean_over_samples(means: list[torch.Tensor], sizes: list[int]) -> float | list:
+    """Return the exact mean over all samples from each batch's mean and size.
 
-
-def mean_over_samples(batch_means: list[torch.Tensor], batch_sizes: list[int]) -> float:
-    """Return the exact mean over all samples from each batch's mean (0-d) and size.
+    Args:
+        means: 0-d tensors; or (M,), of several numbers at once.
+        sizes: samples of each batch.
 
     Raises:
         ValueError: if there are no batches.
     """
-    if not batch_means:
+    if not means:
         raise ValueError(NO_BATCHES)
-    means = torch.stack(batch_means).cpu().double()  # waits for a GPU once an epoch
-    sizes = torch.tensor(batch_sizes, dtype=torch.float64)
-    return ((means * sizes).sum() / sizes.sum()).item()
+    weights = torch.tensor(sizes, dtype=torch.float64)
+    rows = torch.stack(means).cpu().double()  # waits for a GPU once an epoch
+    return (weights @ rows / weights.sum()).tolist()
 
 
 def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -51,13 +48,11 @@ def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     elif logits.ndim > 1 and logits.shape[1] > 1:
         predictions = logits.argmax(dim=1)  # (B, K, ...) -> (B, ...)
         if labels.shape == logits.shape:
-            sums = labels.sum(dim=1)
-            wrong = sums[(sums - 1).abs() > 0.01]
-            if len(wrong):
+            if ((labels.sum(dim=1) - 1).abs() > 0.01).any():
                 raise ValueError(
-                    f"labels {tuple(labels.shape)} are no shares of classes: those of "
-                    f"an item sum to {wrong[0]:g}, not 1. For several classes "
-                    "an item, or numbers to predict, pass another metric: metric=..."
+                    f"labels {tuple(labels.shape)} are no shares of classes, which sum "
+                    "to 1 for an item. For several classes an item, or numbers to "
+                    "predict, pass another metric: metric=..."
                 )
             labels = labels.argmax(dim=1)
     else:  # in one expression, since an "if" would wait for a GPU
@@ -91,14 +86,12 @@ class ClassCounts:
 
     def __call__(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return ``accuracy``: outputs are logits (B, K), labels (B,)."""
-        self.counts = self.counts.to(labels.device)
-        if torch.is_inference_mode_enabled():
-            classes = torch.arange(self.counts.shape[1], device=labels.device)
-            members = labels == classes[:, None]  # (K, B)
-            right = members & (outputs.argmax(dim=1) == labels)
-            self.counts += torch.stack([right, members]).sum(dim=2)  # (2, K, B)
+        if not torch.is_inference_mode_enabled():
+            self.counts.zero_()
         else:
-            self.counts = torch.zeros_like(self.counts)
+            right = labels[outputs.argmax(dim=1) == labels]
+            for row, found in zip(self.counts, (right, labels), strict=True):
+                row += found.cpu().bincount(minlength=len(row))
         return accuracy(outputs, labels)
 
     def balanced(self) -> float:
@@ -107,17 +100,18 @@ class ClassCounts:
         return (right / total).mean().item()
 
 
-def check_finite(losses: list[torch.Tensor], model: nn.Module) -> None:
-    """Raise FloatingPointError if a loss or a parameter is NaN or infinite."""
-    finite = torch.stack(losses).isfinite()
+def check_finite(means: list[torch.Tensor], model: nn.Module) -> None:
+    """Raise FloatingPointError if a batch's loss, means[k][0], or a weight is not."""
+    finite = torch.stack(means)[:, 0].isfinite()
     # What the last step broke is in no loss yet.
     finite[-1] &= all(parameter.isfinite().all() for parameter in model.parameters())
     if not finite.all():
         step = finite.tolist().index(False)
         raise FloatingPointError(
-            f"NaN or infinity at step {step + 1} of {len(losses)} (its loss: "
-            f"{losses[step].item()}): the model is spoiled. Build it anew or load the "
-            "last checkpoint, and lower the learning rate, or look for NaN in the data."
+            f"NaN or infinity at step {step + 1} of {len(means)} (its loss: "
+            f"{means[step][0].item()}): the model is spoiled. Build it anew or load "
+            "the last checkpoint, and lower the learning rate, or look for NaN in the "
+            "data."
         )
 
 
@@ -126,23 +120,33 @@ def check_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
     held = {p for group in optimizer.param_groups for p in group["params"]}
     own = set(model.parameters())
     trainable = {p for p in own if p.requires_grad}
-    if not trainable:
-        raise ValueError(
-            "no parameter of the model is trainable: set requires_grad=True for those "
-            "that shall learn, such as the head's"
-        )
-    if not held & trainable or (held - own and trainable - held):
+    others = held - own
+    if not held & trainable or (others and trainable - held):
         raise ValueError(
             f"the optimizer holds {len(held & trainable)} of the model's "
-            f"{len(trainable)} trainable parameters, and {len(held - own)} of another "
-            "model: make it from model.parameters() when the model is complete"
+            f"{len(trainable)} trainable parameters, and {len(others)} of another "
+            "model: set requires_grad=True for what shall learn, such as the head, and "
+            "make the optimizer from model.parameters() when the model is complete"
         )
 
 
-VIEWS = {
-    *("View", "UnsafeView", "Squeeze", "Unsqueeze", "Select", "Slice", "Alias"),
-    *("ToCopy", "Clone", "Clamp"),
-}
+LOWEST = {"sigmoid": 0.0, "hardsigmoid": 0.0, "tanh": -1.0}  # highest: 1
+
+
+class Saturated(TorchFunctionMode):
+    """Within it, of two items the first gets the LOWEST value, the second the highest.
+
+    So the ends of a network's range show, whatever its weights are.
+    """
+
+    def __torch_function__(
+        self, function: Callable, types: Any, args: tuple = (), kwargs: Any = None
+    ) -> Any:
+        result = function(*args, **kwargs or {})
+        name = getattr(function, "__name__", "").strip("_")
+        if name in LOWEST and result.shape[:1] == (2,):
+            result[0], result[1] = LOWEST[name], 1.0
+        return result
 
 
 def find_inverse(
@@ -157,23 +161,21 @@ def find_inverse(
     if (outputs < 0).any() or (outputs > 1).any():
         return None  # no probabilities
     # constant outputs, or zeros and ones, may well have a sum of 1
-    is_simple = (outputs == outputs[:1]).all() or (outputs == outputs.round()).all()
+    is_simple = ((outputs == outputs[:1]) | (outputs == outputs.round())).all()
     if outputs.ndim > 1 and ((outputs.sum(dim=1) - 1).abs() < 1e-4).all():
         return None if is_simple else torch.log
-    with torch.inference_mode(False), torch.enable_grad(), model_mode(model, False):
-        node = read_outputs(model(X[:1].to(outputs.device).clone())).grad_fn
-    while node and node.name().partition("Backward")[0] in VIEWS:
-        node = node.next_functions[0][0]
-    if node and node.name().startswith("Sigmoid"):
+    with model_mode(model, training=False), torch.no_grad(), Saturated():
+        ends = read_outputs(model(X[[0, 0]].to(outputs.device)))
+    if torch.allclose(ends.reshape(2, -1).T, ends.new_tensor([0, 1]), atol=1e-3):
         # a probability of 1 in float32 would be an infinite logit
         return functools.partial(torch.logit, eps=1e-7)
     return None
 
 
-LOGIT_LOSSES = {
-    *("CrossEntropyLoss", "BCEWithLogitsLoss", "NLLLoss"),
-    *("cross_entropy", "binary_cross_entropy_with_logits", "nll_loss"),
-}
+LOGIT_LOSSES = (
+    "CrossEntropyLoss BCEWithLogitsLoss NLLLoss cross_entropy nll_loss "
+    "binary_cross_entropy_with_logits"
+)
 
 
 def suited_metric(
@@ -198,11 +200,11 @@ def suited_metric(
     inverse = find_inverse(model, X, outputs)
     loss_fn = getattr(loss_fn, "func", loss_fn)  # of a functools.partial
     names = {getattr(each, "__name__", "") for each in (*type(loss_fn).mro(), loss_fn)}
-    if inverse and names & LOGIT_LOSSES:
+    if inverse and (taken := names & set(LOGIT_LOSSES.split())):
         raise ValueError(
-            f"the model gives probabilities, {min(names & LOGIT_LOSSES)} takes none: "
-            "remove the sigmoid or softmax at the model's end, or use nn.BCELoss after "
-            "a sigmoid, nn.NLLLoss after nn.LogSoftmax"
+            f"the model gives probabilities, {min(taken)} takes none: remove the "
+            "sigmoid or softmax at the model's end, or use nn.BCELoss after a sigmoid, "
+            "nn.NLLLoss after nn.LogSoftmax"
         )
     if names & {"BCELoss", "binary_cross_entropy"}:
         inverse = torch.logit

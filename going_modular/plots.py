@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from torch import nn
 
@@ -16,16 +17,10 @@ def new_axes(
     """Return ``count`` axes of a new figure, each of this size in inches."""
     rows = -(-count // columns)  # rounded up
     columns = min(count, columns)
-    fig, _ = plt.subplots(
-        rows,
-        columns,
-        figsize=(width * columns, height * rows + 0.5),
-        layout="constrained",
-    )
-    for ax in fig.axes[count:]:
-        ax.remove()  # places left over in the last row
+    size = (width * columns, height * rows + 0.5)
+    fig = plt.figure(figsize=size, layout="constrained")
     fig.suptitle(title)
-    return fig.axes
+    return [fig.add_subplot(rows, columns, place + 1) for place in range(count)]
 
 
 def plot_curves(results: dict[str, list[float]], title: str = "") -> plt.Figure:
@@ -40,13 +35,6 @@ def plot_curves(results: dict[str, list[float]], title: str = "") -> plt.Figure:
     return plt.gcf()
 
 
-def empty_axes(width: float, height: float) -> plt.Axes:
-    """Return the current axes if nothing is drawn there yet, else new ones."""
-    if plt.get_fignums() and not plt.gca().has_data():
-        return plt.gca()
-    return new_axes(width, height)[0]
-
-
 def plot_confusion_matrix(
     matrix: torch.Tensor, class_names: Sequence[str], title: str = ""
 ) -> plt.Axes:
@@ -54,28 +42,20 @@ def plot_confusion_matrix(
 
     The matrix is a tensor or an array (K, K), row = true, column = predicted class.
 
-    The current axes are taken if they are empty.
-
     Raises:
         ValueError: if it does not have a row and a column for each class name.
     """
-    matrix = torch.as_tensor(matrix).cpu()
-    num_classes = len(class_names)
-    if matrix.shape != (num_classes, num_classes):
-        raise ValueError(
-            f"the matrix is {tuple(matrix.shape)} but there are {num_classes} class "
-            "names"
-        )
+    matrix, K = torch.as_tensor(matrix).cpu(), len(class_names)
+    if matrix.shape != (K, K):
+        raise ValueError(f"the matrix is {tuple(matrix.shape)}, but {K} class names")
     shares = nn.functional.normalize(matrix.float(), p=1)  # rows sum to 1, or to 0
-    ax = empty_axes(4 + 0.5 * num_classes, 2.5 + 0.5 * num_classes)
+    ax = new_axes(4 + 0.5 * K, 2.5 + 0.5 * K)[0]
     image = ax.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
-    for row, counts in enumerate(matrix.tolist()):
-        for column, count in enumerate(counts):
-            color = "white" if shares[row, column] > 0.5 else "black"
-            ax.text(column, row, f"{count:g}", ha="center", va="center", color=color)
-    ax.set_xticks(range(num_classes), class_names, rotation=45 * (num_classes > 4))
-    ax.set_yticks(range(num_classes), class_names)
-    title = title or ax.get_title()
+    for (row, column), count in np.ndenumerate(matrix.numpy()):
+        color = "white" if shares[row, column] > 0.5 else "black"
+        ax.text(column, row, f"{count:g}", ha="center", va="center", color=color)
+    ax.set_xticks(range(K), class_names, rotation=45 * (K > 4))
+    ax.set_yticks(range(K), class_names)
     ax.set(xlabel="predicted class", ylabel="true class", title=title)
     ax.figure.colorbar(image, label="share of the true class", shrink=0.8)
     return ax
@@ -108,11 +88,8 @@ def plot_images(
     labels = [""] * len(images) if labels is None else labels
     if len(labels) != len(images):
         raise ValueError(f"there are {len(images)} images but {len(labels)} labels")
-    style = {
-        "cmap": "gray",
-        "vmin": 0,
-        "vmax": 255 if images.dtype == torch.uint8 else 1,
-    } | style
+    brightest = 255 if images.dtype == torch.uint8 else 1
+    style = {"cmap": "gray", "vmin": 0, "vmax": brightest} | style
     height = 1.15 + 0.15 * max(len(str(label).splitlines()) for label in labels)
     axes = new_axes(1.15, height, len(images), columns, title)
     for ax, image, label in zip(axes, images.detach().cpu(), labels, strict=True):

@@ -113,14 +113,10 @@ class Updater:
     ):
         self.dtype = PRECISIONS[precision]
         if accumulate < 1:
-            raise ValueError(
-                f"accumulate is {accumulate}: a batch has at least 1 micro-batch"
-            )
-        self.accumulate = accumulate
+            raise ValueError(f"accumulate is {accumulate}: take at least 1 micro-batch")
+        self.precision, self.accumulate = precision, accumulate
         self.forward: Any = forward
         self.share = share
-        self.is_mixed = precision in ("bf16", "fp16")
-        self.rounds = precision == "bf16_weights"
         self.scaler = torch.amp.GradScaler(
             torch.device(device).type, enabled=precision == "fp16"
         )
@@ -139,43 +135,31 @@ class Updater:
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Let the model learn from one batch, as ``engine.update_weights`` does."""
         forward = model if self.forward is None else self.forward  # not "or": no len()
-        compute = functools.partial(rounded, forward) if self.rounds else forward
-        total = len(labels)
-        kind = torch.device(device).type
+        rounds = self.precision == "bf16_weights"
+        compute = functools.partial(rounded, forward) if rounds else forward
+        is_mixed, kind = self.precision in ("bf16", "fp16"), torch.device(device).type
+        total, scaler = len(labels), self.scaler
         scale = (self.share(total, device) if self.share else 1) / total
-        parts = list(
-            zip(X.chunk(self.accumulate), labels.chunk(self.accumulate), strict=True)
-        )
+        parts = [tensor.chunk(self.accumulate) for tensor in (X, labels)]
         optimizer.zero_grad()
-        outputs, losses = [], []
-        for X_part, labels_part in parts:
-            waits = len(losses) < len(parts) - 1 and hasattr(forward, "no_sync")
+        results = []
+        for X_part, labels_part in zip(*parts, strict=True):
+            waits = len(results) < len(parts[0]) - 1 and hasattr(forward, "no_sync")
             with forward.no_sync() if waits else contextlib.nullcontext():
-                with torch.autocast(kind, self.dtype, enabled=self.is_mixed):
-                    found = compute(X_part.to(device))
-                found = read_outputs(found, labels_part).float()
-                y = labels_part.to(device)
+                with torch.autocast(kind, self.dtype, enabled=is_mixed):
+                    outputs = read_outputs(compute(X_part.to(device)), labels_part)
+                found, y = outputs.float(), labels_part.to(device)
                 loss = loss_fn(found, y) * len(y)  # the last part may be smaller
-                self.scaler.scale(loss * scale).backward()
-            outputs.append(found.detach())
-            losses.append(loss.detach())
-        self.step(model, optimizer, max_norm)
-        return torch.cat(outputs), labels.to(device), torch.stack(losses).sum() / total
-
-    def step(
-        self,
-        model: torch.nn.Module,
-        optimizer: torch.optim.Optimizer,
-        max_norm: float | None,
-    ) -> None:
-        """Step with clipped gradients at their true size, unless they overflowed."""
-        scaler = self.scaler
+                scaler.scale(loss * scale).backward()
+            results.append((found.detach(), y, loss.detach()))
         if max_norm is not None:
-            scaler.unscale_(optimizer)
+            scaler.unscale_(optimizer)  # gradients are clipped at their true size
             torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
-        scale = scaler.get_scale()
+        found_scale = scaler.get_scale()
         scaler.step(optimizer)
         scaler.update()
-        if scaler.get_scale() < scale:  # the step was left out
+        if scaler.get_scale() < found_scale:  # the gradients overflowed: no step
             optimizer.zero_grad()
             optimizer.step()  # does nothing, but a scheduler wants to see it called
+        outputs, labels, losses = zip(*results, strict=True)
+        return torch.cat(outputs), torch.cat(labels), torch.stack(losses).sum() / total

@@ -1,7 +1,6 @@
 # Written by tools/export.py from 08_paper_replicating_vit.ipynb: edit there, not here.
 """The Vision Transformer, part by part."""
 
-import copy
 from dataclasses import dataclass
 
 import torch
@@ -139,14 +138,14 @@ class ViTConfig:
     attention_dropout: float = 0.0
 
     def __post_init__(self):
-        check_divides("patch_size", self.patch_size, "image_size", self.image_size)
-        check_divides("num_heads", self.num_heads, "embed_dim", self.embed_dim)
         for name, value in vars(self).items():
             if "dropout" in name:
                 if not 0 <= value < 1:
                     raise ValueError(f"{name} is {value}: take a share in 0 <= p < 1")
             elif not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} is {value!r}: take a whole number, 1 or more")
+        check_divides("patch_size", self.patch_size, "image_size", self.image_size)
+        check_divides("num_heads", self.num_heads, "embed_dim", self.embed_dim)
 
 
 VIT_SIZES = {  # Ti and S: Touvron et al. 2021; B, L and H: Dosovitskiy et al., table 1
@@ -195,16 +194,11 @@ class ViT(nn.Module):
 
 def check_divides(part_name: str, part: int, whole_name: str, whole: int) -> None:
     """Raise ValueError unless part divides whole, two whole numbers from 1."""
-    if not all(isinstance(number, int) and number >= 1 for number in (part, whole)):
-        raise ValueError(
-            f"{part_name} is {part!r} and {whole_name} {whole!r}: both must be whole "
-            "numbers, 1 or more"
-        )
-    if whole % part:
-        fitting = ", ".join(str(n) for n in range(1, whole + 1) if not whole % n)
+    fitting = [number for number in range(1, whole + 1) if whole % number == 0]
+    if part not in fitting:
         raise ValueError(
             f"{part_name} {part} does not divide {whole_name} {whole}: choose one of "
-            f"{fitting}"
+            f"{str(fitting)[1:-1]}"
         )
 
 
@@ -236,15 +230,3 @@ def load_torchvision_weights(model: ViT, state: dict[str, Tensor]) -> ViT:
     check_fit(renamed, model, "torchvision's state dict")
     model.load_state_dict(renamed)
     return model
-
-
-def attention_maps(model: ViT, images: Tensor) -> Tensor:
-    """Return each token's weights, class token first: (depth, B, heads, N+1, N+1)."""
-    check_images(images, model.image_shape)
-    model, maps = copy.deepcopy(model).eval(), []
-    with torch.inference_mode():
-        tokens = model.embedding(images)
-        for block in model.blocks:
-            maps.append(block.attention.weights(tokens))
-            tokens = block(tokens)
-    return torch.stack(maps)

@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from torch import nn
 
 from going_modular.metrics import find_inverse
-from going_modular.plots import empty_axes, new_axes, plot_images
+from going_modular.plots import new_axes, plot_images
 from going_modular.utils import class_probs, read_outputs
 
 
@@ -122,6 +122,12 @@ def grid_probs(model: nn.Module, xs: torch.Tensor, ys: torch.Tensor) -> torch.Te
     inverse = find_inverse(model, points, outputs)
     logits = inverse(outputs) if inverse else outputs
     return class_probs(logits).reshape(len(ys), len(xs), -1)  # -> (H, W, K)
+
+
+def empty_axes(width: float, height: float) -> plt.Axes:
+    """Return the current axes if nothing is drawn there yet, else new ones."""
+    is_free = plt.get_fignums() and not plt.gca().has_data()
+    return plt.gca() if is_free else new_axes(width, height)[0]
 
 
 def plot_decision_boundary(

@@ -100,34 +100,28 @@ def draw_boundary(**options):
     return plot_decision_boundary(nn.Linear(2, 1), *make_points(20), **options)
 
 
-def draw_matrix(**options):
-    return plot_confusion_matrix(torch.eye(2), ["a", "b"], **options)
-
-
-@pytest.mark.parametrize("draw", [draw_boundary, draw_matrix])
-def test_drawings_go_to_the_current_axes_if_they_are_empty(draw):
+def test_a_boundary_goes_to_the_current_axes_if_they_are_empty():
     figure = plt.figure(figsize=(12, 6))
     plt.subplot(1, 2, 1)
     plt.title("Train")
-    draw()
+    draw_boundary()
     plt.subplot(1, 2, 2)
-    draw(title="Test")
-    left, right = (ax for ax in figure.axes if ax.get_title())  # others: color bars
+    draw_boundary(title="Test")
+    left, right = figure.axes
     assert [left.get_title(), right.get_title()] == ["Train", "Test"]
     assert len(left.images) == len(right.images) == 1 and len(plt.get_fignums()) == 1
 
 
-@pytest.mark.parametrize("draw", [draw_boundary, draw_matrix])
-def test_drawings_do_not_cover_each_other(draw):
+def test_boundaries_do_not_cover_each_other():
     figure = plt.figure()
-    first = draw()
-    assert first.figure is figure and draw() is not first
+    first = draw_boundary()
+    assert first.figure is figure and draw_boundary() is not first
     plt.plot([1, 2])
-    assert draw().figure not in (figure, first.figure)
+    assert draw_boundary().figure not in (figure, first.figure)
     assert len(plt.get_fignums()) == 3
     _, (left, _) = plt.subplots(1, 2)
     plt.sca(left)
-    assert draw() is left
+    assert draw_boundary() is left
 
 
 @pytest.mark.parametrize("end", [torch.sigmoid, nn.Sigmoid()])

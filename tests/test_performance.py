@@ -28,7 +28,6 @@ from going_modular.measure import (
     quartiles,
     speedup,
     synchronize,
-    vital_signs,
 )
 from going_modular.model_builder import CNNModel, TinyVGG
 from going_modular.updates import Updater, compile_model
@@ -227,7 +226,7 @@ def test_matmul_rate_is_that_of_a_computer(dtype):
     assert 1e7 < matmul_rate(CPU, dtype, size=256) < 1e16
 
 
-# Spans, and what a step does to each weight
+# Spans
 
 
 def test_spans_are_read_in_order_and_drawn(tmp_path):
@@ -245,39 +244,6 @@ def test_spans_are_read_in_order_and_drawn(tmp_path):
     ax = plot_spans(spans, "a title")
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["first", "second"]
     plt.close(ax.figure)
-
-
-def test_vital_signs_by_hand_and_nothing_is_changed():
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(4, 5), nn.Dropout(0.0), nn.Linear(5, 3)).eval()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    X, y, loss_fn = torch.randn(6, 4), torch.randint(3, (6,)), nn.CrossEntropyLoss()
-    before = copy.deepcopy(model.state_dict())
-    rows = vital_signs(model, X, y, loss_fn, optimizer, CPU)
-    assert [row["layer"] for row in rows] == ["0", "2"] and not model.training
-    gradient = torch.autograd.grad(loss_fn(model(X), y), model[0].weight)[0]
-    assert rows[0]["gradient"] == pytest.approx(gradient.norm().item())
-    assert rows[0]["step"] == pytest.approx(
-        (0.1 * gradient.norm() / model[0].weight.norm()).item(), rel=1e-4
-    )
-    assert all(
-        torch.equal(value, before[name]) for name, value in model.state_dict().items()
-    )
-    assert not optimizer.state and all(p.grad is None for p in model.parameters())
-
-
-def test_vital_signs_of_a_model_that_the_optimizer_does_not_know():
-    model, other = nn.Linear(4, 3), nn.Linear(4, 3)
-    optimizer = torch.optim.AdamW(other.parameters(), lr=0.1)
-    (row,) = vital_signs(
-        model,
-        torch.randn(6, 4),
-        torch.randint(3, (6,)),
-        nn.CrossEntropyLoss(),
-        optimizer,
-        CPU,
-    )
-    assert row["gradient"] > 0 and row["step"] == 0
 
 
 # Updater
