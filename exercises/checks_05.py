@@ -4,11 +4,19 @@ import contextlib
 import dataclasses
 import io
 import json
+import pickle
 import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
 
 import torch
+from PIL import Image
+from torch import nn
 
-from exercises import Wrong, exercise
+from exercises import Wrong, capstone, exercise
 
 
 @exercise("05.1", "Random, and nobody notices")
@@ -47,12 +55,15 @@ def check_export_cells(export_cells):
         "import math",
         f"#| export {names[0]}\ndef a():\n    return {number}",
         f"print('#| export {names[0]}')\n#| export {names[2]}\nB = 2",
+        f"#| hide\nprint({number})",
+        "#| echo: false\nimport torch",
+        f"# export {names[2]}\nB = 3",
         f"#| export {names[1]}\nC = {number}",
-        f"#| export {names[0]}\nD = a()\nE = D",
+        f"#| export {names[0]}\n\nD = a()\nE = D\n",
         "",
     ]
     expected = {
-        names[0]: f"def a():\n    return {number}\n\nD = a()\nE = D",
+        names[0]: f"def a():\n    return {number}\n\n\nD = a()\nE = D\n",
         names[1]: f"C = {number}",
     }
     got = export_cells(list(sources))
@@ -71,50 +82,74 @@ def check_export_cells(export_cells):
         if got[name] != text:
             raise Wrong(
                 f"the text of {name} is {got[name]!r}",
-                "without the directive's line; the cells in order, with one empty "
-                "line between two",
+                f"expected {text!r}: without the directive's line, and nothing else "
+                "taken away; the cells in order, with one empty line between two",
             )
 
 
-@exercise("05.3", "What did I change?")
-def check_changed(changed):
-    @dataclasses.dataclass(frozen=True)
-    class Settings:
-        lr: float
-        epochs: int
-        name: str
-        flip: bool
+@exercise("05.3", "Your own checkpoint")
+def check_checkpoint(functions):
+    save, load = functions
+    X, y = torch.randn(24, 5), torch.randint(3, (24,))
 
-    Settings.__qualname__ = "Settings"  # shown to the learner
-    for _ in range(5):
-        old = Settings(random.random(), random.randint(1, 9), "a", True)
-        new = dataclasses.replace(
-            old, epochs=old.epochs + random.randint(1, 5), flip=False
+    def fresh():
+        layers = nn.Linear(5, 16), nn.Dropout(0.5), nn.BatchNorm1d(16), nn.Linear(16, 3)
+        model = nn.Sequential(*layers)
+        return model, torch.optim.AdamW(model.parameters(), lr=0.05)
+
+    def steps(model, optimizer, count):
+        for _ in range(count):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(X), y).backward()
+            optimizer.step()
+
+    with tempfile.TemporaryDirectory() as folder:
+        path, epoch = Path(folder) / "last.pt", random.randint(2, 50)
+        model, optimizer = fresh()
+        steps(model, optimizer, 3)
+        save(path, model, optimizer, epoch)
+        if not path.exists():
+            raise Wrong("there is no file at the path", "torch.save(kept, path)")
+        try:
+            torch.load(path, weights_only=True)
+        except pickle.UnpicklingError:
+            raise Wrong(
+                "the file cannot be read with weights_only=True",
+                "keep state_dicts and plain values, not the objects themselves",
+            ) from None
+        steps(model, optimizer, 4)
+        torch.rand(random.randint(1, 9))  # another process is somewhere else
+        other, other_optimizer = fresh()
+        got = load(path, other, other_optimizer)
+        if got != epoch:
+            raise Wrong(
+                f"saved in epoch {epoch}, but load returned {str(got)[:60]}",
+                "keep the epoch in the file, and return it",
+            )
+        loaded = other.state_dict()["0.weight"].clone()
+        moments = other_optimizer.state_dict()["state"]
+        if not moments:
+            raise Wrong(
+                "the optimizer of the loaded training remembers nothing",
+                "AdamW keeps moving averages: optimizer.state_dict() has them",
+            )
+        if int(moments[0]["step"]) != 3:
+            raise Wrong(
+                f"the optimizer was saved after 3 steps and came back at "
+                f"{int(moments[0]['step'])}",
+                "save the state as it is when save is called",
+            )
+        steps(other, other_optimizer, 4)
+    pairs = zip(model.parameters(), other.parameters(), strict=True)
+    difference = max((a - b).abs().max().item() for a, b in pairs)
+    if difference:
+        same_start = torch.equal(loaded, other.state_dict()["0.weight"])
+        raise Wrong(
+            f"four steps later a parameter differs by {difference:.3g}",
+            "do the steps change the loaded model at all?"
+            if same_start
+            else "dropout draws from torch's generator: is its state in the file too?",
         )
-        for first, second in ((old, new), (new, old), (old, dataclasses.replace(old))):
-            pairs = {
-                name: (getattr(first, name), getattr(second, name))
-                for name in ("lr", "epochs", "name", "flip")
-            }
-            expected = {
-                name: pair for name, pair in pairs.items() if pair[0] != pair[1]
-            }
-            got = changed(first, second)
-            if not isinstance(got, dict):
-                raise Wrong(
-                    f"you returned a {type(got).__name__}",
-                    "a dictionary from name to a pair is asked for",
-                )
-            if got.keys() != expected.keys():
-                raise Wrong(
-                    f"of {first} and {second} you name {sorted(map(str, got))}",
-                    "those fields, and only those, whose two values differ",
-                )
-            if got != expected:
-                raise Wrong(
-                    f"you returned {got} for {first} and {second}",
-                    "a tuple: the old value, then the new one",
-                )
 
 
 @exercise("05.4", "A log that was cut off")
@@ -138,11 +173,16 @@ def check_read_log(read_log):
             "a last line without its newline, so perhaps unfinished,",
         ),
     ):
-        got = read_log(text)
-        if got != expected:
-            count = len(got) if isinstance(got, list) else type(got).__name__
+        try:
+            got = read_log(text)
+        except ValueError as error:
             raise Wrong(
-                f"{case} gave {count}, expected a list of {len(expected)}",
+                f"{case} was refused: {error}",
+                "leave out what follows the last newline",
+            ) from None
+        if got != expected:
+            raise Wrong(
+                f"{case} gave {got!r}, expected {expected!r}",
                 "what ends a finished line?",
             )
     broken = "\n".join([lines[0], lines[1][:6], *lines[2:]]) + "\n"
@@ -164,7 +204,7 @@ def check_to_arguments(to_arguments):
     options = {field.name for field in dataclasses.fields(Config)} - {"channels"}
     for switch in (True, False):
         config = Config(
-            data="data/my pictures",
+            data="data/my_own pictures",
             model=random.choice(["tinyvgg", "cnn"]),
             compile=switch,
             deterministic=not switch,
@@ -198,9 +238,16 @@ def check_to_arguments(to_arguments):
                 f"your arguments leave out {missing}",
                 "every field, also one that has its default value",
             )
-        if Config(**given) != config:
+        wrong = {
+            name: (value, getattr(config, name))
+            for name, value in given.items()
+            if value != getattr(config, name)
+        }
+        if wrong:
+            name, (value, asked) = wrong.popitem()
             raise Wrong(
-                f"{arguments} gives {Config(**given)}", f"asked for was {config}"
+                f"your arguments give {name} = {value!r}, asked for was {asked!r}",
+                "dashes belong to the option's name, not to its value",
             )
 
 
@@ -232,12 +279,102 @@ def check_test_accuracy(test_accuracy):
             f"your test fails on the right function {error}".rstrip(),
             "count once more by hand, and compare floats with a margin",
         ) from None
+    except Exception as error:
+        raise Wrong(
+            f"on the right function your test raised {type(error).__name__}: {error}",
+            "a test fails through an assert; logits are (B, K), labels (B,) int64",
+        ) from None
     for name, mutant in mutants.items():
         try:
             test_accuracy(mutant)
         except AssertionError:
             continue
+        except Exception as error:
+            raise Wrong(
+                f"where a function {name}, your test raised {type(error).__name__}",
+                "a test says that something is wrong with an assert",
+            ) from None
         raise Wrong(
             f"a function that {name} passes your test",
             "add a case in which it would give another number than the right one",
         )
+
+
+@capstone("05", "A script that survives three kills")
+def check_survivor(script):
+    script = Path(script)
+    if not script.is_file():
+        raise Wrong(f"there is no file {script}", "write it with %%writefile first")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
+        data = Path(place) / "data"
+        draw_pictures(data)
+        epochs = 5
+        options = ["--data", data, "--epochs", str(epochs), "--out"]
+        command = [sys.executable, script, *options]
+        whole, killed = Path(place) / "whole", Path(place) / "killed"
+        lines = finish([*command, whole])
+        if len(lines) < epochs:
+            raise Wrong(
+                f"a run of {epochs} epochs printed {len(lines)} lines",
+                "one line after each epoch: print(..., flush=True)",
+            )
+        for _ in range(3):
+            with subprocess.Popen(
+                [*command, killed], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            ) as process:
+                process.stdout.readline()  # an epoch is finished, the next one begins
+                time.sleep(random.random() / 50)
+                process.kill()
+        lines = finish([*command, killed])
+        if len(lines) > epochs - 3:
+            raise Wrong(
+                f"after three kills, each behind an epoch, it trained {len(lines)} of "
+                f"{epochs} epochs again",
+                "at its start, look for the checkpoint in --out and go on from there; "
+                "print after the checkpoint is written",
+            )
+        weights, others = (
+            torch.load(out / "model.pt", weights_only=True) for out in (whole, killed)
+        )
+    if not any(value.numel() > 9 for value in weights.values()):
+        raise Wrong("model.pt holds no weights", "the state dict of the network")
+    if weights.keys() != others.keys():
+        raise Wrong("the two files hold other parts", "the same network both times")
+    differences = {
+        name: (weights[name].double() - others[name].double()).abs().max().item()
+        for name in weights
+    }
+    worst = max(differences, key=differences.get)
+    if differences[worst]:
+        raise Wrong(
+            f"to beat: a difference of 0; {worst} differs by {differences[worst]:.2g}",
+            "model, optimizer, schedule, random state: which of them is not kept?",
+        )
+    return "Three kills, and a difference of 0 (to beat: 0)."
+
+
+def draw_pictures(folder):
+    """Write 2 classes of 60 small pictures: bright above, or bright below."""
+    for name in ("above", "below"):
+        (folder / name).mkdir(parents=True)
+        for number in range(60):
+            pixels = torch.randint(0, 160, (24, 24, 3), dtype=torch.uint8)
+            half = slice(0, 12) if name == "above" else slice(12, 24)
+            pixels[half] += random.randint(20, 90)
+            Image.fromarray(pixels.numpy()).save(folder / name / f"{number}.png")
+
+
+def finish(command):
+    """Run a command to its end; return the lines that it printed."""
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=False
+    )
+    out = Path(command[-1])
+    if done.returncode or not (out / "model.pt").exists():
+        told = done.stderr.strip().splitlines()[-1:] or ["nothing"]
+        raise Wrong(
+            f"it ended with status {done.returncode} and said: {told[0]}"
+            + ("" if done.returncode else f"; there is no {out.name}/model.pt"),
+            "run it by hand with --data, --epochs and --out",
+        )
+    return done.stdout.splitlines()

@@ -106,6 +106,10 @@ class PlainNotebook:
         name = f"<cell {index}>"
         lines = source.splitlines(keepends=True)
         linecache.cache[name] = (len(source), None, lines, name)  # for inspect
+        if source.startswith("%%writefile "):
+            first, _, rest = source.partition("\n")
+            Path(first.split()[1]).write_text(rest, encoding="utf-8")
+            return
         for statement in ast.parse(source).body:
             code = compile(ast.Module([statement], []), name, "exec", dont_inherit=True)
             try:

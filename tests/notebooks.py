@@ -19,6 +19,12 @@ def read(path: Path) -> NotebookNode:
     return nbformat.read(path, as_version=4)
 
 
+def statements(cell: NotebookNode) -> list[ast.stmt]:
+    """Return what a cell runs in the notebook: nothing if it writes a file."""
+    is_run = cell.cell_type == "code" and not cell.source.startswith("%%")
+    return ast.parse(cell.source).body if is_run else []
+
+
 @dataclass(frozen=True)
 class Exercise:
     """One exercise of a notebook, or its challenge: three cells.
@@ -83,7 +89,7 @@ def namespace(path: Path) -> dict:
         if cell.cell_type != "code" or cell.source.startswith("# Setup"):
             continue
         exported = re.match(r"(#\|.*\n)*#\| *export", cell.source)
-        for node in ast.parse(cell.source).body:
+        for node in statements(cell):
             if exported or isinstance(node, ast.Import | ast.ImportFrom):
                 exec(compile(ast.Module([node], []), path.name, "exec"), names)
     return names
