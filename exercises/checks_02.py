@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from exercises import Wrong, exercise
+from exercises import Wrong, capstone, exercise
 
 
 def codes_of(code: CodeType) -> Iterator[CodeType]:
@@ -425,3 +425,38 @@ def make_moons(num_points: int) -> tuple[torch.Tensor, torch.Tensor]:
     X = torch.stack([side * angle.cos(), side * (angle.sin() - 0.25)], dim=1)
     X = X + torch.stack([y - 0.5, torch.zeros(num_points)], dim=1)
     return X + 0.12 * torch.randn(num_points, 2), y
+
+
+@capstone("02", "The moons")
+def check_moons(moons):
+    X, y = make_moons(2000)
+    X_train, y_train, X_new, y_new = X[:500], y[:500], X[500:], y[500:]
+    given = {"X_train": X_train.clone(), "y_train": y_train.clone()}
+    given["X_new"] = X_new.clone()
+    got = moons(*given.values())
+    refuse_changes(given, {"X_train": X_train, "y_train": y_train, "X_new": X_new})
+    if not isinstance(got, torch.Tensor) or got.shape != y_new.shape:
+        shape = tuple(got.shape) if isinstance(got, torch.Tensor) else type(got)
+        raise Wrong(
+            f"you return {shape}, not a tensor {tuple(y_new.shape)}",
+            "one label for each row of X_new; squeeze(dim=1) takes (B, 1) to (B,)",
+        )
+    got = got.detach().cpu()
+    others = got[(got != 0) & (got != 1)]
+    if len(others):
+        raise Wrong(
+            f"{len(others)} of your {len(got)} answers are neither 0 nor 1, the first "
+            f"is {others[0].item():.3f}",
+            "walk the chain to its end: logits, probabilities, labels",
+        )
+    score = (got == y_new).float().mean().item()
+    result = f"Accuracy {score:.3f} on {len(y_new)} new points, to beat: 0.95"
+    if score >= 0.95:
+        return f"{result}. A straight line gets about 0.88."
+    if score < 0.6:
+        hint = "about half is what guessing gets: is something exchanged, or untrained?"
+    elif score < 0.9:
+        hint = "a straight line gets as much: does the boundary bend, and long enough?"
+    else:
+        hint = "nearly; does the loss still fall when your training ends?"
+    raise Wrong(result, hint)

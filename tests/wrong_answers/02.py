@@ -88,6 +88,61 @@ WRONG = {
         "def confusion_matrix(predictions, labels, num_classes):\n    labels *= num_classes\n    labels += predictions\n    counts = torch.bincount(labels, minlength=num_classes**2)\n    return counts.reshape(num_classes, num_classes)",
         "def confusion_matrix(predictions, labels, num_classes):\n    return multiclass_confusion_matrix(predictions, labels, num_classes=num_classes)",
     ],
+    "02.challenge": [
+        """\
+def moons(X_train, y_train, X_new):
+    targets = y_train.float().unsqueeze(dim=1)
+    model = nn.Linear(2, 1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(200):
+        optimizer.zero_grad()
+        nn.BCEWithLogitsLoss()(model(X_train), targets).backward()
+        optimizer.step()
+    return (model(X_new) > 0).squeeze(dim=1).long()
+""",
+        """\
+def moons(X_train, y_train, X_new):
+    model = ClassificationModel(2, 16, 1)
+    targets = y_train.float().unsqueeze(dim=1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(100):
+        optimizer.zero_grad()
+        nn.BCEWithLogitsLoss()(model(X_train), targets).backward()
+        optimizer.step()
+    return torch.sigmoid(model(X_new)).squeeze(dim=1)
+""",
+        """\
+def moons(X_train, y_train, X_new):
+    model = ClassificationModel(2, 16, 1)
+    return (model(X_new) > 0).squeeze(dim=1).long()
+""",
+        """\
+def moons(X_train, y_train, X_new):
+    model = nn.Sequential(ClassificationModel(2, 16, 1), nn.Sigmoid())
+    targets = y_train.float().unsqueeze(dim=1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(100):
+        optimizer.zero_grad()
+        nn.BCEWithLogitsLoss()(model(X_train), targets).backward()
+        optimizer.step()
+    return (model(X_new) > 0).squeeze(dim=1).long()
+""",
+        """\
+def moons(X_train, y_train, X_new):
+    model = ClassificationModel(2, 16, 2)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(100):
+        optimizer.zero_grad()
+        nn.CrossEntropyLoss()(model(X_train), y_train).backward()
+        optimizer.step()
+    return model(X_new).argmin(dim=1)
+""",
+        """\
+def moons(X_train, y_train, X_new):
+    X_new -= X_new.mean(dim=0)
+    return (X_new[:, 0] > 0).long()
+""",
+    ],
 }
 
 RIGHT = {
@@ -175,6 +230,25 @@ def confusion_matrix(predictions, labels, num_classes):
     matrix = torch.zeros(num_classes, num_classes, dtype=torch.int64)
     one = torch.ones_like(labels)
     return matrix.index_put_((labels, predictions), one, accumulate=True)
+""",
+    ],
+    "02.challenge": [
+        """\
+def moons(X_train, y_train, X_new):
+    # two logits and cross-entropy
+    model = ClassificationModel(2, 32, 2)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(200):
+        optimizer.zero_grad()
+        nn.CrossEntropyLoss()(model(X_train), y_train).backward()
+        optimizer.step()
+    return model(X_new).argmax(dim=1)
+""",
+        """\
+def moons(X_train, y_train, X_new):
+    # no network: the vote of the five nearest points, as booleans
+    nearest = torch.cdist(X_new, X_train).topk(5, largest=False).indices
+    return y_train[nearest].float().mean(dim=1) > 0.5
 """,
     ],
 }
