@@ -1,12 +1,16 @@
 """Checks of the exercises in 00_tensors.ipynb."""
 
+import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch.overrides import TorchFunctionMode, resolve_name
+from torchvision.transforms.v2.functional import pil_to_tensor
 
-from exercises import Wrong, exercise
+from exercises import Wrong, capstone, exercise
 
 
 class _Recorder(TorchFunctionMode):
@@ -446,3 +450,47 @@ def _recorded(function: Callable, walked: list[bool]) -> Callable:
         return function(x)
 
     return checked
+
+
+BEAT = 3.0  # mean error in brightness levels, of 255
+
+
+@capstone("00", "Undo the filter")
+def check_restore(restore: Callable) -> str:
+    hint = (
+        "each new channel is a weighted sum of the three old ones, plus a constant: "
+        "so is the way back. Twelve numbers, and a loss that tells how wrong they are."
+    )
+    worst, untouched = 0.0, 0.0
+    for _ in range(2):
+        originals, goals = _photographs(40), _photographs(40)
+        mixing = torch.eye(3)[torch.randperm(3)]  # a channel, and a part of the others
+        mixing = 0.45 * mixing + 0.25 * torch.rand(3, 3) * (1 - mixing)
+        constant = 0.15 * torch.rand(3, 1, 1)
+        filtered, others = (
+            (torch.einsum("kc,bchw->bkhw", mixing, images) + constant)
+            .mul(255)
+            .round()
+            .div(255)
+            for images in (originals, goals)
+        )
+        answer = _call(restore, filtered, originals, others, hint=hint)
+        answer = _require_tensor(answer, goals.shape, torch.float32, hint)
+        error = 255 * (answer - goals).abs().mean().item()
+        worst = max(worst, error if error == error else float("inf"))  # not NaN
+        untouched = max(untouched, 255 * (others - goals).abs().mean().item())
+    score = f"Error {worst:.2f} levels of 255; to beat: {BEAT}"
+    if not worst < BEAT:
+        raise Wrong(f"{score} (doing nothing: {untouched:.1f})", hint=hint)
+    return f"{score}."
+
+
+def _photographs(count: int) -> torch.Tensor:
+    """Return so many photographs of the course, drawn at random, (count, 3, 32, 32)."""
+    path = Path(__file__).parent.parent / "data" / "cat_dog_horse.zip"
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".png")]
+        drawn = [names[i] for i in torch.randperm(len(names))[:count]]
+        files = [archive.open(name) for name in drawn]
+        pictures = [pil_to_tensor(Image.open(file).convert("RGB")) for file in files]
+    return torch.stack(pictures) / 255

@@ -1,9 +1,15 @@
-"""Diagrams of tensors: their numbers, and how axes are stretched and reduced."""
+"""Diagrams of tensors: axes, broadcasting, strides, and how gradients flow back."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
+
+# Grays and mid-tones below keep their contrast on white and on dark pages.
+INK, FORWARD, BACK = "#444444", "#1f77b4", "#d62728"
+FILLS = ("#9ecae1", "#fdae6b", "#a1d99b", "#bcbddc")
+MIDDLE: Any = {"ha": "center", "va": "center"}
 
 
 def plot_grids(grids: dict[str, torch.Tensor], title: str = "") -> plt.Figure:
@@ -63,3 +69,249 @@ def _draw_grid(ax: plt.Axes, grid: torch.Tensor) -> None:
     ax.text(columns / 2, rows + 0.3, f"dim {grid.ndim - 1}", fontsize=9, **center)
     if grid.ndim == 2:
         ax.text(-0.3, rows / 2, "dim 0", rotation=90, fontsize=9, **center)
+
+
+def _blank(width: float, height: float, title: str) -> tuple[plt.Figure, plt.Axes]:
+    """Return a figure with one empty drawing area, one unit an inch."""
+    fig, ax = plt.subplots(figsize=(width, height), layout="constrained")
+    ax.set(xlim=(0, width), ylim=(0, height), aspect="equal")
+    ax.axis("off")
+    fig.suptitle(title, fontsize=11)
+    return fig, ax
+
+
+def _cell(
+    ax: plt.Axes, x: float, y: float, size: float, color: str, text: str = ""
+) -> None:
+    box = plt.Rectangle((x, y), size, size, facecolor=color, edgecolor="white")
+    ax.add_patch(box)
+    ax.text(x + size / 2, y + size / 2, text, fontsize=9, color=INK, **MIDDLE)
+
+
+def plot_top_five(
+    photos: Sequence[Any], probs: torch.Tensor, names: Sequence[str], title: str
+) -> plt.Figure:
+    """Draw photographs, each with the five most probable names beside it.
+
+    Args:
+        photos: N pictures.
+        probs: (N, K), a probability for each of the K names.
+        names: K of them.
+        title: of the figure.
+    """
+    fig, axes = plt.subplots(
+        1,
+        2 * len(photos),
+        figsize=(5 * len(photos), 2.4),
+        width_ratios=[2, 3] * len(photos),
+        layout="constrained",
+    )
+    for number, photo in enumerate(photos):
+        picture, bars = axes[2 * number : 2 * number + 2]
+        picture.imshow(photo)
+        picture.axis("off")
+        best, places = probs[number].topk(5)
+        bars.barh(range(5), best, color=[FORWARD] + ["#aaaaaa"] * 4)
+        bars.set_yticks(range(5), [names[place] for place in places])
+        bars.set(xlim=(0, 1), xlabel="probability")
+        bars.invert_yaxis()
+    fig.suptitle(title, fontsize=11)
+    return fig
+
+
+def plot_axes_ladder() -> plt.Figure:
+    """Draw a scalar, a vector, a matrix, an image and a batch, one axis more each."""
+    fig, ax = _blank(9.4, 2.5, "Each step of the ladder adds one axis in front")
+    size = 0.2
+
+    def sheet(x: float, y: float, rows: int, columns: int, color: str) -> None:
+        for i in range(rows):
+            for j in range(columns):
+                _cell(ax, x + size * j, y + size * i, size, color)
+
+    sheet(0.5, 1.1, 1, 1, FILLS[0])
+    sheet(1.7, 1.1, 1, 4, FILLS[0])
+    sheet(3.5, 0.8, 4, 4, FILLS[0])
+    colors = ("#9ecae1", "#a1d99b", "#fc9272")  # blue behind green behind red
+    for k, color in enumerate(colors):
+        sheet(5.5 - 0.13 * k, 0.95 - 0.13 * k, 4, 4, color)
+    for b in range(3):
+        for k, color in enumerate(colors):
+            sheet(8.2 - 0.4 * b - 0.08 * k, 1.2 - 0.25 * b - 0.08 * k, 4, 4, color)
+    labels = {
+        0.6: "scalar\n()",
+        2.1: "vector\n(D,)",
+        3.9: "matrix\n(N, D)",
+        5.8: "image\n(C, H, W)",
+        8.1: "batch of images\n(B, C, H, W)",
+    }
+    for x, label in labels.items():
+        ax.text(x, 0.25, label, fontsize=10, color=INK, **MIDDLE)
+    return fig
+
+
+def plot_learning(
+    dark: torch.Tensor, gains: Sequence[float], losses: Sequence[float]
+) -> plt.Figure:
+    """Draw a photograph times one weight as the weight learns, and the loss.
+
+    Args:
+        dark: (C, H, W), 0 to 1.
+        gains: the weight before each step.
+        losses: the loss before each step.
+    """
+    fig, axes = plt.subplots(
+        1, 5, figsize=(9, 2.3), width_ratios=[2, 2, 2, 2, 3.4], layout="constrained"
+    )
+    steps = (0, 2, 5, len(gains) - 1)
+    for ax, step in zip(axes[:4], steps, strict=True):
+        ax.imshow((gains[step] * dark).clamp(0, 1).permute(1, 2, 0))  # -> (H, W, C)
+        ax.set_xlabel(f"step {step}: × {gains[step]:.2f}")
+        ax.set(xticks=[], yticks=[])
+    axes[4].plot(losses, marker=".")
+    axes[4].set(xlabel="step", ylabel="loss", ylim=(0, None))
+    fig.suptitle("One weight learns: the loss falls, the cat comes into the light")
+    return fig
+
+
+def plot_gains(dark: torch.Tensor, gains: dict[str, float], title: str) -> plt.Figure:
+    """Draw a photograph (C, H, W) times each of the factors, named by the keys."""
+    size = (2 * len(gains) + 1, 2.6)
+    fig, axes = plt.subplots(1, len(gains), figsize=size, layout="constrained")
+    for ax, (name, gain) in zip(axes, gains.items(), strict=True):
+        ax.imshow((gain * dark).clamp(0, 1).permute(1, 2, 0))  # -> (H, W, C)
+        ax.set(xticks=[], yticks=[], xlabel=f"{name}: × {gain:.2f}")
+    fig.suptitle(title, fontsize=11)
+    return fig
+
+
+def plot_permuted(permuted: torch.Tensor, reshaped: torch.Tensor) -> plt.Figure:
+    """Draw an image (H, W, C) whose axes were permuted beside one cut anew."""
+    fig, axes = plt.subplots(1, 2, figsize=(6, 3.3), layout="constrained")
+    axes[0].imshow(permuted)
+    axes[1].imshow(reshaped)
+    axes[0].set(xlabel="W (pixels), permuted", ylabel="H (pixels)")
+    axes[1].set(xlabel="W (pixels), reshaped")
+    fig.suptitle("Right shape, wrong picture: reshape never moves an axis")
+    return fig
+
+
+def plot_strides(table: torch.Tensor) -> plt.Figure:
+    """Draw a (3, 4) table and its transpose above the one memory that both read."""
+    title = "One memory, two readings: transposing only swaps the strides"
+    fig, ax = _blank(7.6, 4.2, title)
+    size = 0.42
+    for number, value in enumerate(table.flatten().tolist()):
+        i, j = divmod(number, 4)
+        _cell(ax, 1.1 + size * number, 0.35, size, FILLS[i], str(value))
+        _cell(ax, 1.1 + size * j, 3.1 - size * i, size, FILLS[i], str(value))
+        _cell(ax, 4.7 + size * i, 3.1 - size * j, size, FILLS[i], str(value))
+    ax.text(0.55, 0.56, "memory", fontsize=10, color=INK, **MIDDLE)
+    ax.text(1.94, 3.75, "table (3, 4), strides (4, 1)", fontsize=10, **MIDDLE)
+    ax.text(5.33, 3.75, "table.T (4, 3), strides (1, 4)", fontsize=10, **MIDDLE)
+    first = 1.1 + size / 2
+    for step, bend, color in ((1, -0.9, FORWARD), (4, -0.45, BACK)):
+        end, bow = (first + size * step, 0.8), f"arc3,rad={bend}"
+        arrow = {"arrowstyle": "->", "color": color, "connectionstyle": bow}
+        ax.annotate("", xy=end, xytext=(first, 0.8), arrowprops=arrow)
+    text = "along dim 0 of table: 4 places, along dim 1: 1 place"
+    ax.text(first + size * 4.3, 1.0, text, fontsize=9, color=INK)
+    return fig
+
+
+def plot_tangent(function: Callable, x: float, slope: float) -> plt.Figure:
+    """Draw a function and, at x, the straight line that has its slope."""
+    fig, ax = plt.subplots(figsize=(4.6, 3), layout="constrained")
+    xs = torch.linspace(x - 2, x + 1, 100)
+    ax.plot(xs, function(xs), label="y")
+    near = torch.tensor([x - 0.7, x + 0.7])
+    ax.plot(near, function(x) + slope * (near - x), color=BACK, label="its slope")
+    ax.plot(x, function(x), "o", color=BACK)
+    ax.set(xlabel="x", ylabel="y", title=f"At x = {x:g} the slope is {slope:g}")
+    ax.legend()
+    return fig
+
+
+def plot_graph(values: dict[str, float], slopes: dict[str, float]) -> plt.Figure:
+    """Draw how loss = (w · x - y)² is calculated, and its slopes on their way back.
+
+    Args:
+        values: of w, x, y, product, error and loss.
+        slopes: of the loss along w, product, error and loss.
+    """
+    title = "Values flow to the right, slopes flow back and multiply on the way"
+    fig, ax = _blank(9, 3.1, title)
+    places = {
+        "w": (0.6, 2.3),
+        "x": (0.6, 0.7),
+        "product": (3.0, 1.5),
+        "y": (3.7, 0.3),
+        "error": (5.6, 1.5),
+        "loss": (8.2, 1.5),
+    }
+    labels = {"product": "w · x", "error": "w · x - y", "loss": "(w · x - y)²"}
+    edges = (
+        ("w", "product", f"× x = {values['x']:g}"),
+        ("x", "product", ""),
+        ("product", "error", "× 1"),
+        ("y", "error", ""),
+        ("error", "loss", f"× 2 · {values['error']:g}"),
+    )
+    for start, end, factor in edges:
+        (x0, y0), (x1, y1) = places[start], places[end]
+        arrow: Any = {"arrowstyle": "->", "shrinkA": 46, "shrinkB": 46}
+        up: Any = {"xy": (x1, y1 + 0.1), "xytext": (x0, y0 + 0.1)}
+        ax.annotate("", arrowprops=arrow | {"color": FORWARD}, **up)
+        if factor:
+            down: Any = {"xy": (x0, y0 - 0.1), "xytext": (x1, y1 - 0.1)}
+            ax.annotate("", arrowprops=arrow | {"color": BACK, "ls": "--"}, **down)
+            middle = ((x0 + x1) / 2, (y0 + y1) / 2 - 0.32)
+            ax.text(*middle, factor, fontsize=9, color=BACK, **MIDDLE)
+    for name, (x, y) in places.items():
+        lines = f"{labels.get(name, name)} = {values[name]:g}"
+        box: Any = {"boxstyle": "round,pad=0.35", "fc": "#deebf7", "ec": FORWARD}
+        ax.text(x, y, lines, fontsize=10, color=INK, bbox=box, **MIDDLE)
+        if name in slopes:
+            text = f"slope {slopes[name]:g}"
+            ax.text(x, y + 0.42, text, fontsize=10, color=BACK, **MIDDLE)
+    return fig
+
+
+def plot_pairs(before: torch.Tensor, after: torch.Tensor, title: str) -> plt.Figure:
+    """Draw two batches (B, C, H, W) of the same photographs, one row each."""
+    size = (1.5 * len(before), 3.4)
+    fig, axes = plt.subplots(2, len(before), figsize=size, layout="constrained")
+    for row, batch, name in zip(
+        axes, (before, after), ("before", "after"), strict=True
+    ):
+        for ax, image in zip(row, batch, strict=True):
+            ax.imshow(image.clamp(0, 1).permute(1, 2, 0))  # -> (H, W, C)
+            ax.set(xticks=[], yticks=[])
+        row[0].set_ylabel(name)
+    fig.suptitle(title, fontsize=11)
+    return fig
+
+
+def plot_refresher(numbers: torch.Tensor) -> plt.Figure:
+    """Draw a slope, the logarithm, and the mean and spread of numbers (N,)."""
+    fig, axes = plt.subplots(1, 3, figsize=(9, 2.9), layout="constrained")
+    xs = torch.linspace(0, 4, 100)
+    axes[0].plot(xs, xs**2)
+    axes[0].plot([2, 3, 3], [4, 4, 8], color=INK, ls="--")
+    axes[0].plot([1.2, 3.2], [0.8, 8.8], color=BACK)
+    axes[0].text(2.5, 2.8, "run 1", fontsize=9, color=INK, **MIDDLE)
+    axes[0].text(3.1, 5.5, "rise 4", fontsize=9, color=INK, va="center")
+    axes[0].set(title="x² has the slope 4 at 2", xlabel="x")
+    xs = torch.linspace(0.02, 4, 200)
+    axes[1].plot(xs, xs.log())
+    axes[1].plot([1, torch.e], [0, 1], "o", color=BACK)
+    axes[1].axhline(0, color="#aaaaaa", lw=0.8)
+    axes[1].set(title="log: 0 at 1, 1 at e, deep below near 0", xlabel="x")
+    mean, spread = numbers.mean(), numbers.std()
+    axes[2].hist(numbers, bins=40, color=FILLS[0])
+    axes[2].axvline(mean, color=BACK)
+    axes[2].axvspan(mean - spread, mean + spread, color=FILLS[1], alpha=0.4)
+    axes[2].set(title="One spread to either side of the mean", xlabel="number")
+    for ax in axes:
+        ax.title.set_fontsize(10)
+    return fig

@@ -171,6 +171,42 @@ WRONG = {
         "    return point.grad.float()",
         "def slopes(function, x):\n    return 3 * x**2 - 10",
     ],
+    "00.challenge": [
+        "def restore(filtered, originals, others):\n    return others",
+        # one straight line for each channel: the colors stay mixed
+        "def restore(filtered, originals, others):\n"
+        "    d = (0, 2, 3)\n"
+        "    z = (others - filtered.mean(d, keepdim=True)) / filtered.std(d, keepdim=True)\n"
+        "    return z * originals.std(d, keepdim=True) + originals.mean(d, keepdim=True)",
+        # too few steps
+        "def restore(filtered, originals, others):\n"
+        "    x, y = filtered.permute(0, 2, 3, 1), originals.permute(0, 2, 3, 1)\n"
+        "    weight, bias = torch.zeros(3, 3, requires_grad=True), torch.zeros(3, requires_grad=True)\n"
+        "    for _ in range(100):\n"
+        "        ((x @ weight.T + bias - y) ** 2).mean().backward()\n"
+        "        with torch.no_grad():\n"
+        "            for p in (weight, bias):\n"
+        "                p -= 0.5 * p.grad\n"
+        "                p.grad = None\n"
+        "    return (others.permute(0, 2, 3, 1) @ weight.T + bias).permute(0, 3, 1, 2)",
+        # gradients that pile up
+        "def restore(filtered, originals, others):\n"
+        "    x, y = filtered.permute(0, 2, 3, 1), originals.permute(0, 2, 3, 1)\n"
+        "    weight, bias = torch.zeros(3, 3, requires_grad=True), torch.zeros(3, requires_grad=True)\n"
+        "    for _ in range(200):\n"
+        "        ((x @ weight.T + bias - y) ** 2).mean().backward()\n"
+        "        with torch.no_grad():\n"
+        "            for p in (weight, bias):\n"
+        "                p -= 0.5 * p.grad\n"
+        "                pass\n"
+        "    return (others.permute(0, 2, 3, 1) @ weight.T + bias).permute(0, 3, 1, 2)",
+        # channels last in the end
+        "def restore(filtered, originals, others):\n    return others.permute(0, 2, 3, 1)",
+        "def restore(filtered, originals, others):\n    return others - filtered.mean(0) + originals.mean(0)",
+        # brightness levels in place of 0 to 1
+        "def restore(filtered, originals, others):\n    return (255 * others).to(torch.uint8)",
+        "def restore(filtered, originals, others):\n    return others * float('nan')",
+    ],
 }
 
 RIGHT = {
@@ -232,5 +268,27 @@ RIGHT = {
         "        function(point).backward()\n"
         "        found.append(point.grad)\n"
         "    return torch.stack(found)",
+    ],
+    "00.challenge": [
+        # least squares
+        "def restore(filtered, originals, others):\n"
+        "    def rows(images):\n"
+        "        x = images.permute(0, 2, 3, 1).reshape(-1, 3)\n"
+        "        return torch.cat([x, torch.ones(len(x), 1)], dim=1)\n"
+        "    solution = torch.linalg.lstsq(rows(filtered), rows(originals)[:, :3]).solution\n"
+        "    B, C, H, W = others.shape\n"
+        "    return (rows(others) @ solution).reshape(B, H, W, C).permute(0, 3, 1, 2)",
+        # a 1 × 1 convolution and a ready-made optimizer
+        "def restore(filtered, originals, others):\n"
+        "    layer = torch.nn.Conv2d(3, 3, 1)\n"
+        "    optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=200)\n"
+        "    def closure():\n"
+        "        optimizer.zero_grad()\n"
+        "        loss = 1000 * ((layer(filtered) - originals) ** 2).mean()\n"
+        "        loss.backward()\n"
+        "        return loss\n"
+        "    for _ in range(3):\n"
+        "        optimizer.step(closure)\n"
+        "    return layer(others)",
     ],
 }
