@@ -123,18 +123,27 @@ WRAPPERS = (
 )
 
 
-def unwrap(state: dict[str, Any], names: Iterable[str] = ()) -> dict[str, Any]:
+def unwrap(state: Any, names: Iterable[str], path: object) -> dict[str, torch.Tensor]:
     """Return a state dict with the names from before its model was wrapped.
 
     Such wrappers are DataParallel, torch.compile, AveragedModel, or several of them.
 
     Args:
-        state: name -> tensor.
-        names: the model's, if some of its own look like a wrapper's.
+        state: name -> tensor; anything else is refused with ValueError.
+        names: the model's, of which some may look like a wrapper's.
+        path: where it comes from, for the message.
     """
+    if not isinstance(state, dict) or not all(
+        isinstance(value, torch.Tensor) and not value.is_nested and not value.is_meta
+        for value in state.values()
+    ):
+        raise ValueError(
+            f"{path} holds a {type(state).__name__}, not named tensors with values; "
+            "save it with save_model"
+        )
+    own = {re.sub(WRAPPERS, "", name): name for name in names}
     plain = {re.sub(WRAPPERS, "", str(name)): value for name, value in state.items()}
     plain.pop("n_averaged", None)
-    own = {re.sub(WRAPPERS, "", name): name for name in names}
     return {own.get(name, name): value for name, value in plain.items()}
 
 
@@ -149,17 +158,8 @@ def check_fit(state: Any, model: nn.Module, path: object) -> dict[str, torch.Ten
         model: the model that it is for.
         path: where it comes from, for the message.
     """
-    if not isinstance(state, dict) or not all(
-        isinstance(value, torch.Tensor) and not value.is_nested
-        for value in state.values()
-    ):
-        raise ValueError(
-            f"{path} holds a {type(state).__name__}, not named tensors; save it with "
-            "save_model"
-        )
     own = model.state_dict()
-    if state.keys() != own.keys():
-        state = unwrap(state, own)
+    state = unwrap(state, own, path)
     facts, wanted = (
         {
             name: f"{tuple(value.shape)} {value.dtype} {value.layout}"
@@ -167,7 +167,6 @@ def check_fit(state: Any, model: nn.Module, path: object) -> dict[str, torch.Ten
         }
         for each in (state, own)
     )
-    facts |= {name: "a meta tensor" for name, value in state.items() if value.is_meta}
     if differing := {name for name, _ in facts.items() ^ wanted.items()}:
         name = min(differing, key=str)
         raise ValueError(

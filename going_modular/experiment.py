@@ -14,15 +14,12 @@ from going_modular.checkpoints import write_json
 from going_modular.config import MAY_CHANGE, Config
 from going_modular.data_setup import create_transforms
 from going_modular.distributed import ALONE, Group, check_batch_split
-from going_modular.folders import Folders, fingerprint, open_folders
+from going_modular.folders import fingerprint, open_folders
 from going_modular.networks import Network, blueprint
 from going_modular.runs import best_row, check_free
 from going_modular.schedules import SCHEDULES
 from going_modular.states import (
-    check_pictures,
-    kept_rows,
     load_weights,
-    prolong,
     read_checkpoint,
     restore_checkpoint,
     train_epoch,
@@ -50,11 +47,10 @@ class Experiment:
     pictures: dict  # split -> class -> [how many, digest]
     notes: list  # what is worth saying before it begins
 
+    @property
     def parts(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps, by name."""
-        names = ["model", "optimizer", "scheduler"]
-        if self.update.scaler.is_enabled():
-            names.append("update")
+        """What a checkpoint keeps, by name."""
+        names = ("model", "optimizer", "scheduler", "update")
         return {name: getattr(self, name) for name in names}
 
     @property
@@ -64,12 +60,15 @@ class Experiment:
             "python": platform.python_version(),
             "torch": str(torch.__version__),
         }
-        names = {"class_names": self.class_names, "versions": versions}
-        return vars(self.config) | names | {"pictures": self.pictures}
+        return vars(self.config) | {
+            "class_names": self.class_names,
+            "versions": versions,
+            "pictures": self.pictures,
+        }
 
 
-def load_folders(config: Config, network: Network, group: Group) -> Folders:
-    """Return the loaders and class names of config.data, and notes on it.
+def load_folders(config: Config, network: Network, group: Group) -> Any:
+    """Return the Folders of config.data: loaders, class names, and notes on it.
 
     Raises:
         OSError, ValueError: as ``open_folders`` and ``check_batch_split``.
@@ -85,9 +84,8 @@ def load_folders(config: Config, network: Network, group: Group) -> Folders:
         seed=config.seed,
         **group._asdict(),
     )
-    if group.size > 1:
-        sizes = (len(loader.dataset) for loader in folders[:2])
-        check_batch_split(group, config.batch_size, *sizes)
+    sizes = (len(loader.dataset) for loader in folders[:2])
+    check_batch_split(group, config.batch_size, *sizes)
     return folders
 
 
@@ -118,29 +116,38 @@ def setup(
     schedule = SCHEDULES[config.schedule]
     share = group.share if group.size > 1 else None
     update = Updater(config.precision, config.accumulate, device, share=share)
-    pictures, notes, found = {}, [], loaders or ()
+    found, pictures, notes, counts = loaders, {}, [], []
     if not found:
-        data: Any = load_folders(config, network, group)
-        found, notes = data[:3], data.notes
-        parts = {"train": data.train, "valid": data.valid}
-        pictures = {name: fingerprint(parts[name].dataset) for name in parts}
+        *found, notes = load_folders(config, network, group)
+        train, valid = (fingerprint(loader.dataset) for loader in found[:2])
+        pictures = {"train": train, "valid": valid}
+        counts = [count for count, _ in train.values()]
     names = found[2]
-    counts = [pictures["train"][name][0] for name in names] if pictures else []
     set_seeds(config.seed, config.deterministic)
     model = (network.pretrained or network.build)(config, len(names))
     if weights and config.weights:
         notes += load_weights(config, model, names)
     model.to(device)
-    trainable = [weight for weight in model.parameters() if weight.requires_grad]
-    decay = config.weight_decay
-    optimizer = torch.optim.AdamW(trainable, config.lr, weight_decay=decay)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), config.lr, weight_decay=config.weight_decay
+    )
     scheduler = schedule(optimizer, config.lr, config.epochs * len(found[0]))
     update.forward = compile_model(model, device) if config.compile else model
     if group.size > 1:
         update.forward = DistributedDataParallel(update.forward)
-    parts = (model, optimizer, scheduler, update, group)
-    loss_fn = choose_loss(config, counts, device)
-    return Experiment(config, device, *found, *parts, loss_fn, pictures, notes)
+    return Experiment(
+        config,
+        device,
+        *found,
+        model,
+        optimizer,
+        scheduler,
+        update,
+        group,
+        choose_loss(config, counts, device),
+        pictures,
+        notes,
+    )
 
 
 def resume(experiment: Experiment, out: str | Path) -> list[dict]:
@@ -156,27 +163,39 @@ def resume(experiment: Experiment, out: str | Path) -> list[dict]:
         FileNotFoundError, ValueError: as ``read_checkpoint``; ValueError also if it
             has another config, or other classes or pictures.
     """
-    last = Path(out) / "last.pt"
+    made, last = experiment, Path(out) / "last.pt"
     checkpoint = read_checkpoint(last)
     kept, parts, rows = (checkpoint[name] for name in ("config", "parts", "rows"))
-    for name, value in experiment.described.items():
+    changes = []
+    for name, value in made.described.items():
         before: Any = kept.get(name, value)
-        if name == "epochs" and value > before:
-            steps = len(rows) * len(experiment.train_dataloader)
-            prolong(parts, experiment.optimizer, experiment.scheduler, steps)
-            experiment.notes.append(
+        if name == "pictures":
+            changes += [
+                f"pictures in {split}/{each} ({old[0]} then, {new[0]} now)"
+                for split, classes in value.items()
+                for each, new in classes.items()
+                if (old := before.get(split, classes).get(each, new)) != new
+            ]
+        elif name == "epochs" and value > before:
+            made.optimizer.step()  # does nothing, but a scheduler wants to see it
+            for _ in range(len(rows) * len(made.train_dataloader)):
+                made.scheduler.step()
+            parts["scheduler"] = made.scheduler.state_dict()
+            groups = made.optimizer.state_dict()["param_groups"]
+            parts["optimizer"]["param_groups"] = groups
+            made.notes.append(
                 f"prolonged from {before} to {value} epochs: the learning rate goes on "
                 f"as {kept['schedule']} has it in epoch {len(rows) + 1} of {value}"
             )
-        elif name == "pictures":
-            check_pictures(before, value, last)
         elif before != value and name not in MAY_CHANGE:
-            raise ValueError(
-                f"{last} was trained with {name} {before}, not {value}: keep "
-                f"{before}, or choose another --out"
-            )
-    restore_checkpoint(last, checkpoint, experiment.parts())
-    experiment.train_dataloader.batch_sampler.epoch = len(rows)
+            changes.append(f"{name} ({before} then, {value} now)")
+    if changes:
+        raise ValueError(
+            f"{last} was trained with other {', '.join(changes)}: bring back what was, "
+            "or choose another --out"
+        )
+    restore_checkpoint(last, checkpoint, made.parts)
+    made.train_dataloader.batch_sampler.epoch = len(rows)
     return rows
 
 
@@ -202,31 +221,29 @@ def run(
 
     Raises:
         FileExistsError: if ``out`` holds files of another training, or of somebody.
-        ValueError, FloatingPointError: as ``train_epoch``.
+        ValueError, FloatingPointError: as ``train_epochs``.
     """
-    out = Path(out)
-    is_main = experiment.group.rank == 0
-    if rows is None and is_main:
-        check_free(out)
-    rows, config = list(rows or []), experiment.config
+    out, made, config = Path(out), experiment, experiment.config
+    is_main = made.group.rank == 0
     if is_main:
-        write_json(out / "config.json", experiment.described)
+        if rows is None:
+            check_free(out)
+        write_json(out / "config.json", made.described)
+    rows = list(rows or [])
     try:
-        for epoch in range(len(rows) + 1, config.epochs + 1):
-            last = config.early_stopping + best_row(rows)["epoch"] if rows else epoch
-            if config.early_stopping and epoch > last:
+        while len(rows) < config.epochs:
+            if (
+                rows
+                and 0 < config.early_stopping <= len(rows) - best_row(rows)["epoch"]
+            ):
                 break
-            row = train_epoch(experiment, epoch)
+            rows.append(train_epoch(made, len(rows) + 1))
             if is_main:
-                write_epoch(out, experiment, [*rows, row])
+                write_epoch(out, made, rows)
                 for observer in observers:
-                    observer(row)
-            rows.append(row)
-            yield row
-    except KeyboardInterrupt as interruption:
+                    observer(rows[-1])
+            yield rows[-1]
+    except KeyboardInterrupt:
         if is_main:
-            save_model(experiment.model, out, "interrupted.pt")
-        raise type(interruption)(
-            f"{len(kept_rows(out))} of {config.epochs} epochs are kept in {out}, go on "
-            "with --resume"
-        ) from None
+            save_model(made.model, out, "interrupted.pt")
+        raise

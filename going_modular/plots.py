@@ -24,12 +24,12 @@ def new_axes(
 
 
 def plot_curves(results: dict[str, list[float]], title: str = "") -> plt.Figure:
-    """Draw what ``engine.train`` returns, a panel for the loss and for each metric."""
+    """Draw {"train_loss": [...], ...}, a panel for the loss and for each metric."""
     names = [key.removeprefix("train_") for key in results if key.startswith("train_")]
     for name, ax in zip(names, new_axes(5, 3, len(names), 8, title), strict=True):
-        for part in ("train", "test"):
-            values = results[f"{part}_{name}"]
-            ax.plot(range(1, len(values) + 1), values, label=part)
+        for part in ("train", "valid", "test"):
+            if values := results.get(f"{part}_{name}"):
+                ax.plot(range(1, len(values) + 1), values, marker=".", label=part)
         ax.set(xlabel="epoch", ylabel="accuracy" if name == "acc" else name)
         ax.legend()
     return plt.gcf()

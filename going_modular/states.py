@@ -14,6 +14,7 @@ from going_modular.checkpoints import check_fit, read_plain, to_json, unwrap, wh
 from going_modular.config import Config, read_config
 from going_modular.distributed import mean_row
 from going_modular.engine import train_epochs
+from going_modular.freezing import unfreeze_last
 from going_modular.metrics import ClassCounts
 from going_modular.networks import blueprint
 from going_modular.runs import best_row
@@ -125,61 +126,29 @@ def load_weights(config: Config, model: torch.nn.Module, names: list[str]) -> li
     Raises:
         FileNotFoundError, ValueError: as ``load_model``.
     """
-    from going_modular.freezing import unfreeze_last
-
     path = Path(config.weights)
     path = path / "best.pt" if path.is_dir() else path
-    state, others, own = read_plain(path), names, model.state_dict()
+    others, own, notes = names, model.state_dict(), []
+    state = unwrap(read_plain(path), own, path)
     with contextlib.suppress(OSError, ValueError):  # there are weights alone
         others = read_config(path)[1]
     network, wider = blueprint(config, len(names) + 1)
-    shapes = {name: value.shape for name, value in wider.state_dict().items()}
-    head = {name: own[name] for name in own if own[name].shape != shapes[name]}
-    plain = unwrap(state, own) if isinstance(state, dict) else {}
-    sizes = {name: getattr(plain.get(name), "shape", None) for name in head}
-    is_other = others != names or sizes != {name: own[name].shape for name in head}
-    if not plain or not is_other:
-        model.load_state_dict(check_fit(state, model, path))
-        return []
-    counts = {name: own[name] for name in own if name.endswith("num_batches_tracked")}
-    body = {name: plain[name] for name in plain if not name.lower().startswith("aux")}
-    model.load_state_dict(check_fit(counts | body | head, model, path))
-    if network.pretrained:
-        for name, weight in model.named_parameters():
-            weight.requires_grad = name in head
-        unfreeze_last(model, config.unfreeze)
-    return [f"{path} knows other classes: the last layer begins anew"]
-
-
-def check_pictures(kept: dict, found: dict, last: Path) -> None:
-    """Raise ValueError if pictures are others than a checkpoint was trained with."""
-    changes = [
-        f"{split}/{name} ({old[0]} then, {new[0]} now)"
-        for split, classes in found.items()
-        for name, new in classes.items()
-        if (old := kept.get(split, {}).get(name, new)) != new
-    ]
-    if changes:
-        raise ValueError(
-            f"{last} was trained with other pictures in {', '.join(changes)}: bring "
-            "them back, or choose another --out"
-        )
-
-
-def prolong(parts: dict[str, Any], optimizer: Any, scheduler: Any, steps: int) -> None:
-    """Put a new schedule, where it is after so many steps, into a checkpoint's parts.
-
-    Args:
-        parts: of a checkpoint; changed.
-        optimizer: a new one; changed as well.
-        scheduler: a new one, at its beginning; changed as well.
-        steps: that the checkpoint's training has behind it.
-    """
-    optimizer.step()  # does nothing yet, but a scheduler wants to see it called
-    for _ in range(steps):
-        scheduler.step()
-    parts["scheduler"] = scheduler.state_dict()
-    parts["optimizer"]["param_groups"] = optimizer.state_dict()["param_groups"]
+    found = wider.state_dict().items()
+    head = {name for name, value in found if value.shape != own[name].shape}
+    fits = all(name in state and state[name].shape == own[name].shape for name in head)
+    if others != names or not fits:
+        kept = head | {name for name in own if name.endswith("batches_tracked")}
+        body = {name for name in state.keys() - head if name[:3].lower() != "aux"}
+        state = {
+            name: state[name] if name in body else own[name] for name in kept | body
+        }
+        notes = [f"{path} knows other classes: the last layer begins anew"]
+        if network.pretrained:
+            for name, weight in model.named_parameters():
+                weight.requires_grad = name in head
+            unfreeze_last(model, config.unfreeze)
+    model.load_state_dict(check_fit(state, model, path))
+    return notes
 
 
 def write_log(out: Path, rows: list[dict]) -> None:
@@ -194,26 +163,26 @@ def kept_rows(out: Path) -> list[dict]:
     return read_checkpoint(last)["rows"] if last.exists() else []
 
 
-def write_epoch(out: Path, experiment: Any, rows: list[dict]) -> None:
+def write_epoch(out: Path, made: Any, rows: list[dict]) -> None:
     """Write what an epoch brought; the checkpoint last, since it says "finished"."""
     if best_row(rows) is rows[-1]:
-        save_model(experiment.model, out, "best.pt")
+        save_model(made.model, out, "best.pt")
     try:
         write_log(out, rows)
-        save_checkpoint(out / "last.pt", experiment.parts(), rows, experiment.described)
+        save_checkpoint(out / "last.pt", made.parts, rows, made.described)
     except BaseException:  # a signal: the log tells no more than the checkpoint
         write_log(out, kept_rows(out))
         raise
 
 
-def train_epoch(experiment: Any, epoch: int) -> dict:
-    """Train one epoch; return its row over all processes, with valid for test.
+def train_epoch(made: Any, epoch: int) -> dict:
+    """Train one epoch; return its row over all processes.
 
     Returns:
         {"epoch", "train_loss", "train_acc", "valid_loss", "valid_acc",
         "valid_balanced", "lr"}
     """
-    made, group, device = experiment, experiment.group, experiment.device
+    group, device = made.group, made.device
     counts = ClassCounts(len(made.class_names))
     batches = tqdm(
         made.train_dataloader,
@@ -222,10 +191,19 @@ def train_epoch(experiment: Any, epoch: int) -> dict:
         leave=False,
         disable=group.rank > 0 or None,  # None: if there is no terminal
     )
-    options = {"scheduler": made.scheduler, "per_batch": True, "update": made.update}
-    others = (made.valid_dataloader, made.optimizer, made.loss_fn, epoch, device)
     (row,) = train_epochs(
-        made.model, batches, *others, first_epoch=epoch, metric=counts, **options
+        made.model,
+        batches,
+        made.valid_dataloader,
+        made.optimizer,
+        made.loss_fn,
+        epoch,
+        device,
+        first_epoch=epoch,
+        metric=counts,
+        scheduler=made.scheduler,
+        per_batch=True,
+        update=made.update,
     )
     if group.size > 1:
         sizes = {
@@ -236,5 +214,5 @@ def train_epoch(experiment: Any, epoch: int) -> dict:
         found = group.sum(counts.counts.flatten().tolist(), device)
         counts.counts = found.view_as(counts.counts)
     row = {name.replace("test_", "valid_"): value for name, value in row.items()}
-    row["valid_balanced"] = counts.balanced()
-    return row | {"lr": made.scheduler.get_last_lr()[0]}
+    rate = made.scheduler.get_last_lr()[0]
+    return row | {"valid_balanced": counts.balanced(), "lr": rate}

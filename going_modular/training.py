@@ -62,27 +62,23 @@ def finish(made: Any, out: Path, rows: list[dict], largest: float) -> None:
         rows: its results, one row an epoch.
         largest: share of the largest class in the validation pictures.
     """
-    from matplotlib.figure import Figure  # without pyplot: no window, no open figure
+    import matplotlib.pyplot as plt
 
     from going_modular.checkpoints import whole_file, write_json
+    from going_modular.plots import plot_curves
     from going_modular.runs import best_row
 
     config, best, count = made.config, best_row(rows), len(made.class_names)
     summary = {"best": best, "epochs": len(rows), "largest_class": largest}
     write_json(out / "summary.json", summary)
     text = f"epoch {best['epoch']} of {len(rows)} is the best, "
-    text += RESULT.format_map({"largest": largest} | best)
-    figure = Figure((10, 3.5), layout="constrained")
-    figure.suptitle(text)
-    for name, ax in zip(("loss", "acc"), figure.subplots(1, 2), strict=True):
-        for part in ("train", "valid"):
-            values = [row[f"{part}_{name}"] for row in rows]
-            ax.plot(range(1, len(rows) + 1), values, marker=".", label=part)
-        ax.set(xlabel="epoch", ylabel=name)
-    ax.axhline(largest, color="gray", label="largest class")
-    ax.legend()
+    text += RESULT.format(largest=largest, **best)
+    figure = plot_curves({name: [row[name] for row in rows] for name in best}, text)
+    figure.axes[-1].axhline(largest, color="gray", label="largest class")
+    figure.axes[-1].legend()
     with whole_file(out / "curves.png") as file:
-        figure.savefig(file, format="png")
+        figure.savefig(file)
+    plt.close(figure)
     say(f"{out}: {text}; its weights are in best.pt")
     if len(rows) < config.epochs:
         say(f"stopped early: {len(rows) - best['epoch']} epochs without a better one")
@@ -108,15 +104,13 @@ def begin(
     from going_modular import experiment
     from going_modular.runs import check_free
 
-    kept, rows = {}, None
-    if resume and (folder / "config.json").exists():
-        kept, rows = vars(read_config(folder)[0]), []
-    else:
-        settings.setdefault("batch_size", Config.batch_size)
-        if group.rank == 0:
-            check_free(folder)
+    kept, rows = {"batch_size": Config.batch_size * group.size}, None
     if "batch_size" in settings:  # a config's counts all processes'
         settings["batch_size"] *= group.size
+    if resume and (folder / "config.json").exists():
+        kept, rows = vars(read_config(folder)[0]), []
+    elif group.rank == 0:
+        check_free(folder)
     config, goes_on = Config(**kept | settings), (folder / "last.pt").exists()
     made = experiment.setup(config, device, group=group, weights=not goes_on)
     return made, experiment.resume(made, folder) if goes_on else rows
@@ -146,7 +140,8 @@ def train_command(
         **settings: of a Config.
 
     Raises:
-        ConnectionAbortedError: if another process of the group ended.
+        KeyboardInterrupt, ConnectionAbortedError: saying what is kept; the latter if
+            another process of the group ended.
     """
     from going_modular.checkpoints import lock_folder
     from going_modular.distributed import process_group
@@ -159,29 +154,29 @@ def train_command(
         folder = folder.parent
     try:
         with process_group() as group, contextlib.ExitStack() as stack:
-            if is_main := group.rank == 0:
+            is_main = group.rank == 0
+            if is_main:
                 stack.enter_context(lock_folder(folder))
             made, rows = begin(folder, resume, device, group, settings)
             config, observers = made.config, []
             counts = [count for count, _ in made.pictures["valid"].values()]
-            facts = {"largest": max(counts) / sum(counts)}
+            largest = max(counts) / sum(counts)
             if is_main:
                 tracker = Tracker(config.tracker, folder, config, rows=rows or ())
                 observers.append(stack.enter_context(tracker))
                 observers.append(
                     lambda row: say(
                         f"epoch {row['epoch']} of {config.epochs}: train loss "
-                        f"{row['train_loss']:.3f}, {RESULT.format_map(facts | row)}"
+                        f"{row['train_loss']:.3f}, "
+                        + RESULT.format(largest=largest, **row)
                     )
                 )
                 for note in made.notes:
                     say(note)
-            done = run(made, folder, rows=rows, observers=observers)
-            rows = (rows or []) + list(done)
+            rows = [*(rows or []), *run(made, folder, rows=rows, observers=observers)]
             if is_main:
-                finish(made, folder, rows, **facts)
-    except ConnectionAbortedError as error:
-        raise ConnectionAbortedError(
-            f"{error}; epochs kept in {folder}: {len(kept_rows(folder))}; go on with "
-            "--resume"
-        ) from None
+                finish(made, folder, rows, largest)
+    except (KeyboardInterrupt, ConnectionAbortedError) as error:
+        kept = f"epochs kept in {folder}: {len(kept_rows(folder))}"
+        text = "; ".join([*error.args, kept, "go on with --resume"])
+        raise type(error)(text) from None

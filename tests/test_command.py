@@ -270,7 +270,7 @@ def test_a_training_goes_on_with_the_same_classes_alone(data, tmp_path, capsys):
     capsys.readouterr()
     assert main(go_on) == 2
     message = capsys.readouterr().err
-    assert "trained with class_names ['day', 'night'], not ['night', 'noon']" in message
+    assert "other class_names (['day', 'night'] then, ['night', 'noon'] now)" in message
     assert (out / "config.json").read_bytes() == before
 
 
@@ -498,7 +498,7 @@ def test_sigterm_ends_a_training_as_ctrl_c_does(root, data, tmp_path):
     (line,) = errors.splitlines()
     kept = len(rows_of(out))
     assert process.returncode == 143 and 1 <= kept < 60
-    assert line.startswith(f"interrupted: {kept} of 60 epochs are kept")
+    assert line.startswith(f"interrupted: epochs kept in {out}: {kept};")
     assert main(["train", "--out", str(out), "--resume"]) == 0
     assert train(data, tmp_path / "whole", "--epochs 60") == 0
     assert_same_weights(out, tmp_path / "whole")

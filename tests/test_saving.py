@@ -132,7 +132,7 @@ def test_a_truncated_file(tmp_path, keep):
 @pytest.mark.parametrize("content", [torch.ones(3), [torch.ones(3)], {"weight": [1.0]}])
 def test_plain_values_that_are_no_named_tensors(tmp_path, content):
     torch.save(content, tmp_path / "other.pth")
-    problem = f"holds a {type(content).__name__}, not named tensors"
+    problem = f"holds a {type(content).__name__}, not named tensors with values"
     with pytest.raises(ValueError, match=problem):
         load_model(nn.Linear(1, 1), tmp_path / "other.pth")
 
