@@ -16,7 +16,7 @@ from going_modular.data_setup import create_transforms
 from going_modular.distributed import ALONE, Group, check_batch_split
 from going_modular.folders import fingerprint, open_folders
 from going_modular.networks import Network, blueprint
-from going_modular.runs import best_row, check_free
+from going_modular.runs import best_row
 from going_modular.schedules import SCHEDULES
 from going_modular.states import (
     load_weights,
@@ -203,7 +203,7 @@ def run(
     experiment: Experiment,
     out: str | Path,
     *,
-    rows: list[dict] | None = None,
+    rows: Iterable[dict] = (),
     observers: Iterable[Callable[[dict], object]] = (),
 ) -> Iterator[dict]:
     """Train, keep everything in the folder ``out``, and yield a row after each epoch.
@@ -213,23 +213,19 @@ def run(
     Args:
         experiment: what ``setup`` returned.
         out: a folder; made if it is missing.
-        rows: of the epochs before, as ``resume`` returned them; None: it is new.
+        rows: of the epochs before, as ``resume`` returned them.
         observers: called with each row, after it is written, such as trackers.
 
     Yields:
         A row as ``train_epoch`` returns it.
 
     Raises:
-        FileExistsError: if ``out`` holds files of another training, or of somebody.
         ValueError, FloatingPointError: as ``train_epochs``.
     """
-    out, made, config = Path(out), experiment, experiment.config
+    out, made, config, rows = Path(out), experiment, experiment.config, [*rows]
     is_main = made.group.rank == 0
     if is_main:
-        if rows is None:
-            check_free(out)
         write_json(out / "config.json", made.described)
-    rows = list(rows or [])
     try:
         while len(rows) < config.epochs:
             if (

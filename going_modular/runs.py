@@ -43,8 +43,8 @@ def check_free(out: Path) -> None:
     for name in WRITTEN:
         if (out / name).exists():
             raise FileExistsError(
-                f"{out} holds {name}: add --resume to go on with its training, or "
-                "choose another --out"
+                f"{out} holds {name}: add --resume to go on with its training, if its "
+                "config.json is there, or choose another --out"
             )
 
 

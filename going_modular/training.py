@@ -36,23 +36,6 @@ VIEWERS = {  # tracker -> how to look at what it wrote
 }
 
 
-def advice(config: Config, model: Any, majority: float) -> str:
-    """Return what to try, and was not, if a training does no better than guessing.
-
-    Args:
-        config: the training's.
-        model: its model, of which a part stands still if it is pretrained.
-        majority: how many times the mean class the largest one is.
-    """
-    if majority > 1.5 and config.class_weights == "none":
-        return "try --class-weights balanced"
-    if all(weight.requires_grad for weight in model.parameters()):
-        return "try --model effnet_lite0 --image-size 160"
-    if not config.unfreeze:
-        return "try --unfreeze 2 --lr 0.0003"
-    return "look at the pictures with check, or bring more of each class"
-
-
 def finish(made: Any, out: Path, rows: list[dict], largest: float) -> None:
     """Write curves.png and summary.json, and say what a finished training reached.
 
@@ -83,7 +66,13 @@ def finish(made: Any, out: Path, rows: list[dict], largest: float) -> None:
     if len(rows) < config.epochs:
         say(f"stopped early: {len(rows) - best['epoch']} epochs without a better one")
     if best["valid_balanced"] * count < 1.2:
-        tip = advice(config, made.model, largest * count)
+        tip = "look at the pictures with check, or bring more of each class"
+        if largest * count > 1.5 and config.class_weights == "none":
+            tip = "try --class-weights balanced"
+        elif all(weight.requires_grad for weight in made.model.parameters()):
+            tip = "try --model effnet_lite0 --image-size 160"
+        elif not config.unfreeze:
+            tip = "try --unfreeze 2 --lr 0.0003"
         say(f"With {count} classes that is no better than guessing: {tip}")
     if viewer := VIEWERS.get(config.tracker):
         say(f"look at it: {viewer.format(out)}")
@@ -91,8 +80,8 @@ def finish(made: Any, out: Path, rows: list[dict], largest: float) -> None:
 
 def begin(
     folder: Path, resume: bool, device: str | None, group: Any, settings: dict
-) -> tuple[Any, list[dict] | None]:
-    """Return the Experiment of a training, and its rows so far; None: it is new.
+) -> tuple[Any, list[dict]]:
+    """Return the Experiment of a training, and its rows so far.
 
     Args:
         folder: of the training.
@@ -104,16 +93,16 @@ def begin(
     from going_modular import experiment
     from going_modular.runs import check_free
 
-    kept, rows = {"batch_size": Config.batch_size * group.size}, None
+    kept = {"batch_size": Config.batch_size * group.size}
     if "batch_size" in settings:  # a config's counts all processes'
         settings["batch_size"] *= group.size
     if resume and (folder / "config.json").exists():
-        kept, rows = vars(read_config(folder)[0]), []
+        kept = vars(read_config(folder)[0])
     elif group.rank == 0:
         check_free(folder)
     config, goes_on = Config(**kept | settings), (folder / "last.pt").exists()
     made = experiment.setup(config, device, group=group, weights=not goes_on)
-    return made, experiment.resume(made, folder) if goes_on else rows
+    return made, experiment.resume(made, folder) if goes_on else []
 
 
 def train_command(
@@ -159,21 +148,19 @@ def train_command(
                 stack.enter_context(lock_folder(folder))
             made, rows = begin(folder, resume, device, group, settings)
             config, observers = made.config, []
+            if is_main and config.tracker != "none":
+                tracker = Tracker(config.tracker, folder, config, rows=rows)
+                observers = [stack.enter_context(tracker)]
+            for note in made.notes if is_main else ():
+                say(note)
             counts = [count for count, _ in made.pictures["valid"].values()]
             largest = max(counts) / sum(counts)
-            if is_main:
-                tracker = Tracker(config.tracker, folder, config, rows=rows or ())
-                observers.append(stack.enter_context(tracker))
-                observers.append(
-                    lambda row: say(
-                        f"epoch {row['epoch']} of {config.epochs}: train loss "
-                        f"{row['train_loss']:.3f}, "
-                        + RESULT.format(largest=largest, **row)
-                    )
-                )
-                for note in made.notes:
-                    say(note)
-            rows = [*(rows or []), *run(made, folder, rows=rows, observers=observers)]
+            for row in run(made, folder, rows=rows, observers=observers):
+                rows = [*rows, row]
+                if is_main:
+                    text = f"epoch {row['epoch']} of {config.epochs}: train loss "
+                    text += f"{row['train_loss']:.3f}, " + RESULT
+                    say(text.format(largest=largest, **row))
             if is_main:
                 finish(made, folder, rows, largest)
     except (KeyboardInterrupt, ConnectionAbortedError) as error:
