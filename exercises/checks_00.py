@@ -453,6 +453,7 @@ def _recorded(function: Callable, walked: list[bool]) -> Callable:
 
 
 BEAT = 3.0  # mean error in brightness levels, of 255
+MORE = "more steps, a larger rate, or inputs around 0 as in 00.5 help."
 
 
 @capstone("00", "Undo the filter")
@@ -480,9 +481,15 @@ def check_restore(restore: Callable) -> str:
         worst = max(worst, error if error == error else float("inf"))  # not NaN
         untouched = max(untouched, 255 * (others - goals).abs().mean().item())
     score = f"Error {worst:.2f} levels of 255; to beat: {BEAT}"
-    if not worst < BEAT:
-        raise Wrong(f"{score} (doing nothing: {untouched:.1f})", hint=hint)
-    return f"{score}."
+    if worst < BEAT:
+        return f"{score}."
+    if worst >= untouched:
+        advice = "no better than nothing: is every slope cleared, the rate small?"
+    elif worst > untouched / 5:
+        advice = f"does the loss still fall at the end? If so, {MORE}"
+    else:
+        advice = f"nearly: {MORE}"
+    raise Wrong(f"{score} (doing nothing: {untouched:.1f})", f"{advice}\n  {hint}")
 
 
 def _photographs(count: int) -> torch.Tensor:

@@ -106,6 +106,7 @@ def plot_top_five(
         width_ratios=[2, 3] * len(photos),
         layout="constrained",
     )
+    label = title
     for number, photo in enumerate(photos):
         picture, bars = axes[2 * number : 2 * number + 2]
         picture.imshow(photo)
@@ -115,7 +116,9 @@ def plot_top_five(
         bars.set_yticks(range(5), [names[place] for place in places])
         bars.set(xlim=(0, 1), xlabel="probability")
         bars.invert_yaxis()
+        label += f"; photograph {number}: {names[places[0]]} {best[0]:.0%}"
     fig.suptitle(title, fontsize=11)
+    fig.set_label(label)
     return fig
 
 
@@ -274,6 +277,9 @@ def plot_graph(values: dict[str, float], slopes: dict[str, float]) -> plt.Figure
         if name in slopes:
             text = f"slope {slopes[name]:g}"
             ax.text(x, y + 0.42, text, fontsize=10, color=BACK, **MIDDLE)
+    told = ", ".join(f"{name} {value:g}" for name, value in values.items())
+    back = ", ".join(f"{name} {slope:g}" for name, slope in slopes.items())
+    fig.set_label(f"{title}. Values: {told}. Slopes: {back}.")
     return fig
 
 
