@@ -1,15 +1,19 @@
 """Checks of the exercises in 03_computer_vision.ipynb."""
 
 import random
+import time
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from exercises import Wrong, exercise
+from exercises import Wrong, capstone, exercise
+from going_modular.datasets import FashionMNISTTensors
+from going_modular.model_builder import CNNModel
 
 
 class _Calls(TorchFunctionMode):
@@ -79,7 +83,7 @@ def _whole_number(value: object, case: str, hint: str) -> int:
     raise Wrong(f"{case} you answered {value!r}, which is no integer", hint=hint)
 
 
-def _pairs(batches: object) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def _pairs(batches: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Return the batches as a list, or raise ``Wrong`` where they are no pairs."""
     if isinstance(batches, torch.Tensor | dict | str) or not hasattr(
         batches, "__iter__"
@@ -155,9 +159,7 @@ def check_make_batches(make_batches: Callable) -> None:
         labels = torch.randperm(N)  # each one once, so that it names its picture
         given = images.clone(), labels.clone()
 
-        def epoch(
-            generator, size=size, images=images, labels=labels
-        ) -> tuple[list[int], object]:
+        def epoch(generator, size=size, images=images, labels=labels) -> list[int]:
             batches = make_batches(images, labels, size, generator)
             return _check_epoch(batches, images, labels, size)
 
@@ -463,3 +465,87 @@ def _confusion_hint(answer: object, row: int, column: int, matrix: torch.Tensor)
         "every cell off the diagonal counts, above it and below; the counts "
         "themselves are compared, not shares or sums of two."
     )
+
+
+PARAMETERS, SLOWER, LEAD = 75_450, 8, 0.01
+
+
+def _lessons_training(images: torch.Tensor, labels: torch.Tensor) -> nn.Module:
+    """Return the lesson's network after the lesson's training: three epochs."""
+    model = CNNModel()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.01)
+    steps = 3 * -(-len(images) // 128)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 1e-2, steps, pct_start=0.2, anneal_strategy="linear"
+    )
+    for _ in range(3):
+        for indices in torch.randperm(len(images)).split(128):
+            loss = F.cross_entropy(model(images[indices]), labels[indices])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            scheduler.step()
+    return model
+
+
+def _timed(
+    train: Callable, images: torch.Tensor, labels: torch.Tensor
+) -> tuple[nn.Module, float]:
+    """Return the trained model, and the seconds that the processor worked for it."""
+    start = time.process_time()
+    model = train(images.clone(), labels.clone())
+    return model, time.process_time() - start
+
+
+def _score(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> float:
+    """Return the accuracy of a model, in evaluation mode and on the CPU."""
+    model = model.cpu().eval()
+    with torch.inference_mode():
+        logits = [model(part) for part in images.split(500)]
+    shape = tuple(logits[0].shape) if isinstance(logits[0], torch.Tensor) else None
+    if shape != (500, 10):
+        raise Wrong(
+            f"for 500 pictures your network gives {shape or type(logits[0]).__name__}",
+            hint="one logit for each of the ten classes: (B, 1, 28, 28) -> (B, 10).",
+        )
+    return (torch.cat(logits).argmax(dim=1) == labels).float().mean().item()
+
+
+@capstone("03", "Beat the lesson's network")
+def check_train_network(train_network: Callable) -> str:
+    data = FashionMNISTTensors("data")
+    order = torch.randperm(len(data))[:7_000]
+    images, labels = data.__getitems__(order.tolist())
+    train, test = (images[:2_000], labels[:2_000]), (images[2_000:], labels[2_000:])
+    model, seconds = _timed(train_network, *train)
+    if not isinstance(model, nn.Module):
+        raise Wrong(
+            f"your function returned {type(model).__name__}",
+            hint="return the trained network, an nn.Module.",
+        )
+    size = sum(parameter.numel() for parameter in model.parameters())
+    if size > PARAMETERS:
+        raise Wrong(
+            f"your network has {size:,} parameters, allowed are {PARAMETERS:,}",
+            hint="where are most of them? Channels cost their square.",
+        )
+    accuracy = _score(model, *test)
+    lessons, lessons_seconds = _timed(_lessons_training, *train)
+    goal = _score(lessons, *test) + LEAD
+    scores = (
+        f"{accuracy:.1%} of 5,000 fresh pictures with {size:,} parameters; to beat: "
+        f"{goal:.1%}, the lesson's network and one point"
+    )
+    if seconds > SLOWER * lessons_seconds + 1:
+        raise Wrong(
+            f"{scores}. It took {seconds:.1f} s of computing, the lesson's "
+            f"{lessons_seconds:.1f} s: more than {SLOWER} times as long",
+            hint="fewer epochs, or a network whose first layers have fewer channels.",
+        )
+    if accuracy <= goal:
+        raise Wrong(
+            scores,
+            hint="2,000 pictures are 16 batches of 128, so three epochs are 48 steps. "
+            "More steps? And which changes to a picture leave its class as it is?",
+        )
+    return f"The score: {scores}."

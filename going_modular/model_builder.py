@@ -57,6 +57,12 @@ def tiny_vgg_block(in_channels: int, out_channels: int) -> nn.Sequential:
     )
 
 
+def check_size(image_size: int, at_least: int) -> None:
+    """Raise ValueError if a network would shrink its images to nothing."""
+    if image_size < at_least:
+        raise ValueError(f"image_size {image_size} is too small, at least {at_least}")
+
+
 def check_images(images: torch.Tensor, shape: tuple[int, int, int]) -> None:
     """Raise ValueError unless images is (B, C, H, W) with this shape (C, H, W)."""
     if images.shape[1:] != shape:
@@ -70,17 +76,8 @@ def check_images(images: torch.Tensor, shape: tuple[int, int, int]) -> None:
 class TinyVGG(nn.Module):
     """Two blocks of unpadded 3 × 3 convolutions and max pooling, and a linear layer.
 
-    (B, input_shape, image_size, image_size) float -> logits (B, output_shape).
-    Source: CNN Explainer, Wang et al. 2020.
-
-    Args:
-        input_shape: channels of an image.
-        hidden_units: channels within.
-        output_shape: number of classes.
-        image_size: height and width in pixels, 16 or more; sizes the classifier.
-
-    Raises:
-        ValueError: if image_size is too small, or an image has another shape.
+    (B, input_shape, image_size, image_size) float -> logits (B, output_shape);
+    hidden_units are the channels within. Source: CNN Explainer, Wang et al. 2020.
     """
 
     def __init__(
@@ -92,11 +89,8 @@ class TinyVGG(nn.Module):
         image_size: int = 64,
     ):
         super().__init__()
+        check_size(image_size, at_least=16)
         size = ((image_size - 4) // 2 - 4) // 2  # convolutions take 4, pooling halves
-        if size < 1:
-            raise ValueError(
-                f"image_size {image_size} is too small for TinyVGG: take at least 16"
-            )
         self.image_shape = (input_shape, image_size, image_size)
         self.conv_block_1 = tiny_vgg_block(input_shape, hidden_units)
         self.conv_block_2 = tiny_vgg_block(hidden_units, hidden_units)
@@ -131,17 +125,6 @@ class CNNModel(nn.Module):
     """Stages that halve the size while channels grow, then a linear classifier.
 
     (B, in_channels, image_size, image_size) float -> logits (B, num_classes).
-
-    Args:
-        in_channels: channels of an image.
-        num_classes: number of logits.
-        widths: channels of each stage.
-        image_size: height and width in pixels, at least 2 ** len(widths); sizes the
-            classifier.
-        dropout: share of the classifier's inputs that training sets to 0.
-
-    Raises:
-        ValueError: if image_size is too small, or an image has another shape.
     """
 
     def __init__(
@@ -154,21 +137,14 @@ class CNNModel(nn.Module):
         dropout: float = 0.1,
     ):
         super().__init__()
-        size = image_size // 2 ** len(widths)  # each stage halves, rounding down
-        if size < 1 or not widths:
-            raise ValueError(
-                f"image_size {image_size} with widths {widths}: "
-                f"{len(widths)} stages leave {size} pixels"
-            )
+        check_size(image_size, at_least=2 ** len(widths))
         self.image_shape = (in_channels, image_size, image_size)
-        self.features = nn.Sequential(
-            nn.Sequential(*conv_group(in_channels, widths[0], pool=True)),
-            *(conv_stage(*pair) for pair in pairwise(widths)),
-        )
+        first = nn.Sequential(*conv_group(in_channels, widths[0], pool=True))
+        stages = [conv_stage(*pair) for pair in pairwise(widths)]
+        self.features = nn.Sequential(first, *stages)
+        inputs = widths[-1] * (image_size // 2 ** len(widths)) ** 2  # each stage halves
         self.classifier = nn.Sequential(
-            nn.Flatten(),
-            nn.Dropout(dropout),
-            nn.Linear(widths[-1] * size * size, num_classes),
+            nn.Flatten(), nn.Dropout(dropout), nn.Linear(inputs, num_classes)
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -185,7 +185,7 @@ def test_tiny_vgg_sizes(image_size):
 
 @pytest.mark.parametrize("image_size", [-1, 0, 4, 15])
 def test_tiny_vgg_too_small(image_size):
-    problem = f"image_size {image_size} is too small .* 16"
+    problem = f"image_size {image_size} is too small, at least 16"
     with pytest.raises(ValueError, match=problem):
         TinyVGG(1, 10, 10, image_size=image_size)
 
@@ -207,7 +207,7 @@ def test_cnn_model_sizes(image_size, channels):
 
 
 @pytest.mark.parametrize(
-    ("image_size", "widths"), [(7, (16, 32, 64)), (0, (4,)), (28, ()), (-8, (4, 4, 4))]
+    ("image_size", "widths"), [(7, (16, 32, 64)), (0, (4,)), (-8, (4, 4, 4))]
 )
 def test_cnn_model_too_small(image_size, widths):
     with pytest.raises(ValueError, match=rf"image_size {image_size}"):
