@@ -66,20 +66,13 @@ def process_group() -> Iterator[Group]:
 
     Raises:
         ConnectionAbortedError: if another process ended.
-        ValueError: if the processes would share a GPU of a Mac.
     """
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1:
         yield ALONE
         return
-    kind = get_device().type
-    if kind not in ("cpu", "cuda"):
-        raise ValueError(
-            f"{size} processes cannot share this machine's {kind} GPU: train without "
-            "torchrun"
-        )
-    per_node = int(os.environ["LOCAL_WORLD_SIZE"])
-    has_gpus = kind == "cuda" and torch.cuda.device_count() >= per_node
+    count = torch.cuda.device_count() if get_device().type == "cuda" else 0
+    has_gpus = count >= int(os.environ["LOCAL_WORLD_SIZE"])
     if has_gpus:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     signal.signal(signal.SIGTERM, raise_lost)

@@ -16,7 +16,6 @@ from going_modular.metrics import (
     check_optimizer,
     find_inverse,
     mean_over_samples,
-    suited_metric,
 )
 from going_modular.utils import check_device, model_mode, read_outputs
 
@@ -70,7 +69,7 @@ def train_step(
         optimizer: holds the model's parameters.
         device: where to compute.
         scheduler: stepped after every batch.
-        metric: (outputs, y) -> mean over the batch; see ``suited_metric``.
+        metric: (outputs, y) -> mean over the batch; see ``find_inverse``.
         max_norm: gradients longer than this, together, are scaled down to it.
         update: called in place of ``update_weights``.
 
@@ -100,8 +99,9 @@ def train_step(
             if scheduler is not None:
                 scheduler.step()
             if not means:
-                metric = suited_metric(metric, model, X, outputs, loss_fn)
-            means.append(torch.stack([loss, metric(outputs, y)]))
+                inverse = find_inverse(model, X, outputs, loss_fn, metric)
+            logits = inverse(outputs) if inverse else outputs
+            means.append(torch.stack([loss, metric(logits, y)]))
             sizes.append(len(y))
     result = tuple(mean_over_samples(means, sizes))
     check_finite(means, model)
@@ -128,8 +128,9 @@ def test_step(
             outputs = read_outputs(model(X.to(device)), labels)
             y = labels.to(device)
             if not means:
-                metric = suited_metric(metric, model, X, outputs, loss_fn)
-            means.append(torch.stack([loss_fn(outputs, y), metric(outputs, y)]))
+                inverse = find_inverse(model, X, outputs, loss_fn, metric)
+            logits = inverse(outputs) if inverse else outputs
+            means.append(torch.stack([loss_fn(outputs, y), metric(logits, y)]))
             sizes.append(len(y))
     return tuple(mean_over_samples(means, sizes))
 
@@ -189,8 +190,13 @@ def train_epochs(
         if scheduler is not None and not per_batch:
             is_plateau = isinstance(scheduler, ReduceLROnPlateau)
             scheduler.step(*([test_loss] if is_plateau else []))
-        row = {"epoch": epoch, "train_loss": train_loss, f"train_{named}": train_score}
-        yield row | {"test_loss": test_loss, f"test_{named}": test_score}
+        yield {
+            "epoch": epoch,
+            "train_loss": train_loss,
+            f"train_{named}": train_score,
+            "test_loss": test_loss,
+            f"test_{named}": test_score,
+        }
 
 
 def train(

@@ -3,7 +3,6 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import nn
@@ -37,8 +36,8 @@ def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     Args:
         logits: (B, K, ...), or one per item, (B, 1) or (B,). Integers, bools and
             whole numbers up to 2 or more are labels already.
-        labels: (B, ...) in 0..K-1, or of 0 and 1; or a share for every class, shaped as
-            logits, of which the largest counts (MixUp, CutMix).
+        labels: (B, ...) in 0..K-1, or of 0 and 1; -100 does not count. Or a share for
+            every class, shaped as logits, of which the largest counts (MixUp, CutMix).
 
     Raises:
         ValueError: if the shares of an item do not sum to 1.
@@ -59,7 +58,8 @@ def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         is_label = (logits == logits.round().abs()).all() & (logits > 1).any()
         predictions = torch.where(is_label, logits, logits > 0)
         labels = labels.float().round()  # MixUp's of two classes
-    return (predictions == labels.reshape(predictions.shape)).float().mean()
+    right = predictions == labels.reshape(predictions.shape)
+    return right.sum() / (labels != -100).sum()  # -100: PyTorch's label for "ignore"
 
 
 def accuracy_fn(y_true: torch.Tensor, y_pred: torch.Tensor) -> float:
@@ -140,36 +140,17 @@ class Saturated(TorchFunctionMode):
     """
 
     def __torch_function__(
-        self, function: Callable, types: Any, args: tuple = (), kwargs: Any = None
-    ) -> Any:
+        self,
+        function: Callable,
+        _: object,
+        args: tuple = (),
+        kwargs: dict | None = None,
+    ) -> object:
         result = function(*args, **kwargs or {})
         name = getattr(function, "__name__", "").strip("_")
         if name in LOWEST and result.shape[:1] == (2,):
             result[0], result[1] = LOWEST[name], 1.0
         return result
-
-
-def find_inverse(
-    model: nn.Module, X: torch.Tensor, outputs: torch.Tensor
-) -> Callable | None:
-    """Return what makes logits of a model's outputs for a batch X.
-
-    Returns:
-        A function if the model ends in a sigmoid, torch.log if in a softmax, None if
-        the outputs are logits.
-    """
-    if (outputs < 0).any() or (outputs > 1).any():
-        return None  # no probabilities
-    # constant outputs, or zeros and ones, may well have a sum of 1
-    is_simple = ((outputs == outputs[:1]) | (outputs == outputs.round())).all()
-    if outputs.ndim > 1 and ((outputs.sum(dim=1) - 1).abs() < 1e-4).all():
-        return None if is_simple else torch.log
-    with model_mode(model, training=False), torch.no_grad(), Saturated():
-        ends = read_outputs(model(X[[0, 0]].to(outputs.device)))
-    if torch.allclose(ends.reshape(2, -1).T, ends.new_tensor([0, 1]), atol=1e-3):
-        # a probability of 1 in float32 would be an infinite logit
-        return functools.partial(torch.logit, eps=1e-7)
-    return None
 
 
 LOGIT_LOSSES = (
@@ -178,26 +159,36 @@ LOGIT_LOSSES = (
 )
 
 
-def suited_metric(
-    metric: Callable,
+def find_inverse(
     model: nn.Module,
     X: torch.Tensor,
     outputs: torch.Tensor,
-    loss_fn: Callable,
-) -> Callable:
-    """Return the metric, with logits for ``accuracy`` if a model gives probabilities.
+    loss_fn: Callable | None = None,
+    metric: Callable = accuracy,
+) -> Callable | None:
+    """Return what makes logits, for the metric, of what a model gave for a batch X.
 
-    Args:
-        metric: (outputs, y) -> number.
-        model: may end in a sigmoid or softmax.
-        X: a batch.
-        outputs: what the model gave for it.
-        loss_fn: the loss of the training.
+    Returns:
+        A function if the model ends in a sigmoid, torch.log if in a softmax, None if
+        the outputs are logits, or the metric is none of this module's.
 
     Raises:
         ValueError: if the loss takes logits and gets probabilities.
     """
-    inverse = find_inverse(model, X, outputs)
+    inverse = None
+    if not ((outputs < 0) | (outputs > 1)).any():
+        # constant outputs, or zeros and ones, may well have a sum of 1
+        is_simple = ((outputs == outputs[:1]) | (outputs == outputs.round())).all()
+        if outputs.ndim > 1 and ((outputs.sum(dim=1) - 1).abs() < 1e-4).all():
+            inverse = None if is_simple else torch.log
+        else:
+            with model_mode(model, training=False), torch.no_grad(), Saturated():
+                ends = read_outputs(model(X[[0, 0]].to(outputs.device)))
+            if torch.allclose(
+                ends.reshape(2, -1).T, ends.new_tensor([0, 1]), atol=1e-3
+            ):
+                # a probability of 1 in float32 would be an infinite logit
+                inverse = functools.partial(torch.logit, eps=1e-7)
     loss_fn = getattr(loss_fn, "func", loss_fn)  # of a functools.partial
     names = {getattr(each, "__name__", "") for each in (*type(loss_fn).mro(), loss_fn)}
     if inverse and (taken := names & set(LOGIT_LOSSES.split())):
@@ -208,6 +199,4 @@ def suited_metric(
         )
     if names & {"BCELoss", "binary_cross_entropy"}:
         inverse = torch.logit
-    if inverse and (metric is accuracy or isinstance(metric, ClassCounts)):
-        return lambda outputs, y: metric(inverse(outputs), y)
-    return metric
+    return inverse if metric is accuracy or isinstance(metric, ClassCounts) else None

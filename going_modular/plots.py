@@ -3,12 +3,10 @@
 """Figures of data and results."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from torch import nn
 
 
 def new_axes(
@@ -48,7 +46,9 @@ def plot_confusion_matrix(
     matrix, K = torch.as_tensor(matrix).cpu(), len(class_names)
     if matrix.shape != (K, K):
         raise ValueError(f"the matrix is {tuple(matrix.shape)}, but {K} class names")
-    shares = nn.functional.normalize(matrix.float(), p=1)  # rows sum to 1, or to 0
+    shares = torch.nn.functional.normalize(
+        matrix.float(), p=1
+    )  # rows sum to 1, or to 0
     ax = new_axes(4 + 0.5 * K, 2.5 + 0.5 * K)[0]
     image = ax.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(matrix.numpy()):
@@ -66,7 +66,7 @@ def plot_images(
     labels: Sequence | None = None,
     title: str = "",
     columns: int = 8,
-    **style: Any,
+    **style: object,
 ) -> plt.Figure:
     """Draw images in a grid, each below its label.
 

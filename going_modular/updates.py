@@ -57,10 +57,9 @@ def compile_model(model: torch.nn.Module, device: torch.device | str) -> Any:
     try:
         torch.compile(lambda x: x * 2)(torch.ones(8, device=device))
     except Exception as error:  # no C++ compiler, no Triton, an unknown Python, ...
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(
-            f"this machine cannot compile models ({reason}): leave it out, or install "
-            "what it lacks"
+            f"this machine cannot compile models ({error!r:.150}): leave it out, or "
+            "install what it lacks"
         ) from None
     return torch.compile(model)
 

@@ -7,7 +7,6 @@ import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -140,7 +139,7 @@ def check_device(model: nn.Module, device: torch.device | str) -> None:
             )
 
 
-def read_outputs(outputs: Any, labels: torch.Tensor | None = None) -> torch.Tensor:
+def read_outputs(outputs: object, labels: torch.Tensor | None = None) -> torch.Tensor:
     """Return the logits among all that a model gave, after a look at class labels.
 
     Args:
@@ -164,14 +163,13 @@ def read_outputs(outputs: Any, labels: torch.Tensor | None = None) -> torch.Tens
         )
     if labels is None or labels.device.type != "cpu" or labels.is_floating_point():
         return found
-    num_classes = found.shape[1] if found.ndim == labels.ndim + 1 else 1
-    labels = labels.long()  # a smaller dtype may be too small for num_classes
-    outside = (labels < 0) & (labels != -100) | (labels >= num_classes)  # -100: none
-    if num_classes > 1 and outside.any():  # one output: a number or a logit
+    K = found.shape[1] if found.ndim == labels.ndim + 1 else 1
+    labels = labels.long()  # a smaller dtype may be too small for K
+    wrong = labels[(labels != -100) & (labels.clamp(0, K - 1) != labels)]  # -100: none
+    if K > 1 and len(wrong):  # one output: a number or a logit
         raise ValueError(
-            f"label {labels[outside][0]} does not fit a model with {num_classes} "
-            f"outputs, whose labels are 0 to {num_classes - 1}: number the classes "
-            "from 0, or give the model more outputs"
+            f"label {wrong[0]} does not fit a model with {K} outputs, whose labels are "
+            f"0 to {K - 1}: number the classes from 0, or give the model more outputs"
         )
     return found
 

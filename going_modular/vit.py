@@ -40,19 +40,13 @@ class PatchEmbedding(nn.Module):
 class MultiheadSelfAttentionBlock(nn.Module):
     """LayerNorm and self-attention, equation 2 without residual: (B, N, D) -> same.
 
-    attention_dropout: of the weights; dropout: of the outputs. num_heads must divide D.
+    num_heads must divide D.
     """
 
-    def __init__(
-        self,
-        embed_dim: int,
-        num_heads: int,
-        attention_dropout: float = 0.0,
-        dropout: float = 0.0,
-    ):
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0):
         super().__init__()
         check_divides("num_heads", num_heads, "embed_dim", embed_dim)
-        self.num_heads, self.attention_dropout = num_heads, attention_dropout
+        self.num_heads = num_heads
         self.norm = nn.LayerNorm(embed_dim, eps=1e-6)
         self.qkv = nn.Linear(embed_dim, 3 * embed_dim)  # all three in one product
         self.projection = nn.Linear(embed_dim, embed_dim)
@@ -72,9 +66,8 @@ class MultiheadSelfAttentionBlock(nn.Module):
     def forward(self, tokens: Tensor, num_outputs: int | None = None) -> Tensor:
         """Return the outputs of the first num_outputs tokens; None: of all."""
         query, key, value = self.split_heads(tokens)
-        dropout = self.attention_dropout if self.training else 0.0
         mixed = nn.functional.scaled_dot_product_attention(
-            query[:, :, :num_outputs], key, value, dropout_p=dropout
+            query[:, :, :num_outputs], key, value
         )  # (B, heads, N, D / heads)
         return self.dropout(self.projection(mixed.transpose(1, 2).flatten(2)))
 
@@ -101,17 +94,10 @@ class TransformerEncoderBlock(nn.Module):
     """Attention, then MLP, each added to its input: (B, N, D) -> same."""
 
     def __init__(
-        self,
-        embed_dim: int,
-        num_heads: int,
-        mlp_dim: int,
-        attention_dropout: float = 0.0,
-        dropout: float = 0.0,
+        self, embed_dim: int, num_heads: int, mlp_dim: int, dropout: float = 0.0
     ):
         super().__init__()
-        self.attention = MultiheadSelfAttentionBlock(
-            embed_dim, num_heads, attention_dropout, dropout
-        )
+        self.attention = MultiheadSelfAttentionBlock(embed_dim, num_heads, dropout)
         self.mlp = MLPBlock(embed_dim, mlp_dim, dropout)
 
     def forward(self, tokens: Tensor, num_outputs: int | None = None) -> Tensor:
@@ -135,14 +121,12 @@ class ViTConfig:
     num_heads: int = 12
     mlp_dim: int = 3072
     dropout: float = 0.0
-    attention_dropout: float = 0.0
 
     def __post_init__(self):
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}: take a share in 0 <= p < 1")
         for name, value in vars(self).items():
-            if "dropout" in name:
-                if not 0 <= value < 1:
-                    raise ValueError(f"{name} is {value}: take a share in 0 <= p < 1")
-            elif not isinstance(value, int) or value < 1:
+            if name != "dropout" and not (isinstance(value, int) and value > 0):
                 raise ValueError(f"{name} is {value!r}: take a whole number, 1 or more")
         check_divides("patch_size", self.patch_size, "image_size", self.image_size)
         check_divides("num_heads", self.num_heads, "embed_dim", self.embed_dim)
@@ -166,14 +150,13 @@ class ViT(nn.Module):
     def __init__(self, config: ViTConfig):
         super().__init__()
         size, channels = config.image_size, config.in_channels
-        embed_dim = config.embed_dim
+        embed_dim, dropout = config.embed_dim, config.dropout
         self.config, self.image_shape = config, (channels, size, size)
         self.embedding = PatchEmbedding(size, config.patch_size, channels, embed_dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout(dropout)
         sizes = (embed_dim, config.num_heads, config.mlp_dim)
-        dropouts = (config.attention_dropout, config.dropout)
         self.blocks = nn.ModuleList(
-            TransformerEncoderBlock(*sizes, *dropouts) for _ in range(config.depth)
+            TransformerEncoderBlock(*sizes, dropout) for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(embed_dim, eps=1e-6)
         self.head = nn.Linear(embed_dim, config.num_classes)

@@ -261,6 +261,8 @@ def test_the_label_that_pytorch_ignores_is_allowed():
     assert math.isfinite(loss([0, 1, 2, -100]))
     with pytest.raises(ValueError, match="label -1 does not fit"):
         loss([-100, -1])
+    labels = torch.tensor([0, -100, 1, -100])
+    assert accuracy(torch.eye(4, 3)[[0, 0, 0, 2]], labels) == 0.5
 
 
 def test_whole_numbers_to_predict_are_no_class_labels():
