@@ -13,7 +13,6 @@ from going_modular.metrics import (
     NO_BATCHES,
     accuracy,
     check_finite,
-    check_optimizer,
     find_inverse,
     mean_over_samples,
 )
@@ -80,8 +79,7 @@ def train_step(
         ValueError: if there are no batches, or the arguments do not fit each other.
         FloatingPointError: if the loss or a parameter is not finite.
     """
-    check_device(model, device)
-    check_optimizer(optimizer, model)
+    check_device(model, device, optimizer)
     means, sizes = [], []
     with model_mode(model, training=True):
         for X, labels in dataloader:

@@ -115,21 +115,6 @@ def check_finite(means: list[torch.Tensor], model: nn.Module) -> None:
         )
 
 
-def check_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
-    """Raise ValueError if an optimizer leaves out what a model should learn."""
-    held = {p for group in optimizer.param_groups for p in group["params"]}
-    own = set(model.parameters())
-    trainable = {p for p in own if p.requires_grad}
-    others = held - own
-    if not held & trainable or (others and trainable - held):
-        raise ValueError(
-            f"the optimizer holds {len(held & trainable)} of the model's "
-            f"{len(trainable)} trainable parameters, and {len(others)} of another "
-            "model: set requires_grad=True for what shall learn, such as the head, and "
-            "make the optimizer from model.parameters() when the model is complete"
-        )
-
-
 LOWEST = {"sigmoid": 0.0, "hardsigmoid": 0.0, "tanh": -1.0}  # highest: 1
 
 

@@ -127,16 +127,34 @@ def model_mode(model: nn.Module, training: bool) -> Iterator[None]:
             module.training = was_training
 
 
-def check_device(model: nn.Module, device: torch.device | str) -> None:
-    """Raise ValueError unless the model's parameters are on ``device``."""
-    wanted = torch.device(device)
-    for parameter in model.parameters():
-        found = parameter.device
+def check_device(
+    model: nn.Module,
+    device: torch.device | str,
+    optimizer: torch.optim.Optimizer | None = None,
+) -> None:
+    """Raise ValueError unless the model's parameters are on ``device``.
+
+    Or, with an optimizer, if that leaves out what the model should learn.
+    """
+    wanted, own = torch.device(device), set(model.parameters())
+    for found in {parameter.device for parameter in own}:
         if found.type != wanted.type or wanted.index not in (None, found.index):
             raise ValueError(
                 f"the model is on {found} but device is {wanted}: "
                 f"call model.to({str(wanted)!r}) first"
             )
+    if optimizer is None:
+        return
+    held = {p for group in optimizer.param_groups for p in group["params"]}
+    trainable = {p for p in own if p.requires_grad}
+    others = held - own
+    if not held & trainable or (others and trainable - held):
+        raise ValueError(
+            f"the optimizer holds {len(held & trainable)} of the model's "
+            f"{len(trainable)} trainable parameters, and {len(others)} of another "
+            "model: set requires_grad=True for what shall learn, such as the head, and "
+            "make the optimizer from model.parameters() when the model is complete"
+        )
 
 
 def read_outputs(outputs: object, labels: torch.Tensor | None = None) -> torch.Tensor:
