@@ -142,8 +142,7 @@ NO_MEMORY = r"alloc|out of memory|overflow|worker \(pid"  # in torch's RuntimeEr
 
 def verdict(error: BaseException) -> tuple[int, str]:
     """Return the exit status of what ended a command, and the line that says it."""
-    kind = type(error).__name__
-    lines = str(error).strip().splitlines() or [kind]
+    lines = str(error).strip().splitlines() or [type(error).__name__]
     # In a loader's process the message comes last.
     line = lines[-1 if lines[0].startswith("Caught") else 0]
     if isinstance(error, KeyboardInterrupt):
@@ -158,10 +157,7 @@ def verdict(error: BaseException) -> tuple[int, str]:
         )
     if isinstance(error, FloatingPointError | ValueError | OSError):
         return 4 if isinstance(error, FloatingPointError) else 2, f"error: {line}"
-    if os.environ.get("GOING_MODULAR_TRACEBACK"):
-        raise error
-    where = "GOING_MODULAR_TRACEBACK=1 shows where it is"
-    return 1, f"error: {kind}: {line}; nobody has foreseen it, {where}"
+    raise error
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,7 +6,7 @@ import io
 import signal
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -91,25 +91,28 @@ class Page(gr.Interface):
 def build_app(
     predictor: Predictor,
     examples: Sequence[str | Path] = (),
-    title: str = "What is in the picture?",
 ) -> gr.Interface:
     """Return the web app: a picture in, the three most likely classes out, as bars.
 
     Above them stands the best class, or "not sure" where its probability is below
-    ``predictor.unsure_below``. Programs call it as api_name="/predict".
+    0.5. Programs call it as api_name="/predict".
 
     Args:
         predictor: what answers.
         examples: paths of pictures to try.
-        title: the page's heading.
+
+    Raises:
+        FileNotFoundError, ValueError: if an example is missing or broken.
     """
+    for path in examples:
+        read_picture(path)
     pool = ThreadPoolExecutor(2)  # torch keeps memory for each thread it meets
 
     def predict(upload: dict | None) -> dict:
         best = pool.submit(lambda: predictor(read_upload(upload))[:3]).result()
-        is_sure = best[0][1] >= predictor.unsure_below
         bars = [{"label": name, "confidence": prob} for name, prob in best]
-        return {"label": best[0][0] if is_sure else "not sure", "confidences": bars}
+        label = best[0][0] if best[0][1] >= 0.5 else "not sure"
+        return {"label": label, "confidences": bars}
 
     shown = f"{upload_folder()}/examples"
     copies = [save_file_to_cache(path, shown) for path in examples]
@@ -119,7 +122,7 @@ def build_app(
         gr.Label(label="Answer"),
         examples=copies or None,
         cache_examples=False,
-        title=title,
+        title="What is in the picture?",
         concurrency_limit=2,
         delete_cache=(10, 600),  # seconds: look so often for uploads that are so old
         flagging_mode="never",
@@ -129,19 +132,7 @@ def build_app(
     return app.queue(max_size=100, api_open=False)
 
 
-def free_port(ports: Iterable[int]) -> int:
-    """Return the first port that is free.
-
-    Raises:
-        OSError: if none is.
-    """
-    for port in ports:
-        with contextlib.suppress(OSError), socket.create_server((LOCALHOST_NAME, port)):
-            return port
-    raise OSError(f"{LOCALHOST_NAME} has no free port among {ports}: choose another")
-
-
-def serve(app: gr.Blocks, *, port: int | None = None, wait: bool = True) -> str:
+def serve(app: gr.Blocks, *, port: int = 0, wait: bool = True) -> str:
     """Serve the app and return its address.
 
     It answers this machine alone; the environment variables GRADIO_SERVER_NAME and
@@ -149,15 +140,20 @@ def serve(app: gr.Blocks, *, port: int | None = None, wait: bool = True) -> str:
 
     Args:
         app: what to serve.
-        port: by default the first that is free from 7860 on.
+        port: 1 to 65535; 0: the first that is free from 7860 on.
         wait: serve until Ctrl-C or SIGTERM, and give the answers in hand first; else
             in the background, until app.close().
 
     Raises:
-        OSError: if the port is taken.
+        OSError: if the port is not free.
     """
-    host, first = LOCALHOST_NAME, INITIAL_PORT_VALUE
-    port = free_port([port] if port else range(first, first + 100))
+    host, wanted = LOCALHOST_NAME, port
+    for port in [wanted] if wanted else range(INITIAL_PORT_VALUE, 65_536):
+        with contextlib.suppress(OSError, OverflowError):
+            socket.create_server((host, port)).close()
+            break
+    else:
+        raise OSError(f"{port} is no free port: choose another, 1 to 65535")
     app.state_session_capacity = 100  # of visitors: each has a copy of the page
     page = gr.mount_gradio_app(
         fastapi.FastAPI(),

@@ -3,13 +3,11 @@
 """What subcommands do: check, evaluate, predict, serve, profile."""
 
 import functools
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 from going_modular.config import Config
-from going_modular.exports import free_place
 
 
 def check_command(folder: str) -> None:
@@ -33,12 +31,7 @@ def check_command(folder: str) -> None:
 
 
 def evaluate_command(
-    run: str,
-    folder: Path | None = None,
-    to: str | None = None,
-    device: str | None = None,
-    batch_size: int = 32,
-    num_workers: int = 0,
+    run: str, folder: Path | None = None, batch_size: int = 32
 ) -> None:
     """Say how often a trained model is right on pictures that it has not seen.
 
@@ -49,34 +42,28 @@ def evaluate_command(
         run: folder of a training, such as runs/first
         folder: one with a folder for each class; by default the test pictures of the
             training's data
-        to: folder to write, by default in RUN
-        device: such as cpu or cuda; by default the best there is
         batch_size: pictures that the model answers at once
-        num_workers: processes that read pictures
 
     Raises:
-        FileExistsError: if the folder to write exists already.
         ValueError: at the end, if some pictures cannot be read.
     """
-    from going_modular.checkpoints import whole_folder
     from going_modular.evaluation import evaluate
     from going_modular.folders import find_splits
     from going_modular.predictions import Predictor
     from going_modular.utils import get_device
 
-    predictor = Predictor.load(run, get_device(device))
-    given, splits = Path(folder or predictor.config.data), {}
+    predictor = Predictor.load(run, get_device())
+    given, splits = folder or Path(predictor.config.data), {}
     if not any((given / name).is_dir() for name in predictor.class_names):
         splits = find_splits(given)
     chosen = next((splits[n] for n in ("test", "valid", "train") if n in splits), given)
     if not folder and "test" not in splits:
         print(f"{given} has no test: the training has seen the pictures in {chosen}")
-    name = (folder or chosen).resolve().name
-    target = free_place(run, f"evaluation-{name}", to)
-    result = evaluate(predictor, chosen, batch_size=batch_size, num_workers=num_workers)
-    with whole_folder(target) as temporary:
-        result.save(temporary)
-        shutil.rmtree(target, ignore_errors=True)  # an earlier evaluation
+    result = evaluate(predictor, chosen, batch_size=batch_size)
+    home = Path(run).parent if Path(run).is_file() else Path(run)
+    target = home / f"evaluation-{(folder or chosen).resolve().name}"
+    target.mkdir(exist_ok=True)
+    result.save(target)
     facts = result.summary()
     for name, row in facts["classes"].items():
         print(
@@ -96,13 +83,7 @@ def evaluate_command(
 
 
 def predict_command(
-    run: str,
-    pictures: list,
-    top: int = 3,
-    csv: str | None = None,
-    device: str | None = None,
-    batch_size: int = 32,
-    num_workers: int = 0,
+    run: str, pictures: list, top: int = 3, csv: str = "", batch_size: int = 32
 ) -> None:
     """Say what is in pictures: the most probable classes of each.
 
@@ -111,27 +92,24 @@ def predict_command(
         pictures: files or folders
         top: how many classes to name
         csv: file to write, with the probabilities of all classes
-        device: such as cpu or cuda; by default cpu
         batch_size: pictures that the model answers at once
-        num_workers: processes that read pictures
 
     Raises:
-        ValueError: at the end, if some pictures cannot be read; or at once, if one is
-            an address.
+        FileExistsError: if the file to write exists already.
+        ValueError: at the end, if some pictures cannot be read.
     """
     from going_modular.pictures import list_pictures
     from going_modular.predictions import Predictor, sort_probs
-    from going_modular.utils import get_device
 
     if top < 1:
         raise ValueError(f"top is {top}: choose 1 or more")
-    predictor = Predictor.load(run, get_device(device or "cpu"))
+    if csv and Path(csv).exists():
+        raise FileExistsError(f"{csv} is there already: choose another --csv")
+    predictor = Predictor.load(run)
     names, sources, rows = predictor.class_names, [], []
     for name in pictures:
-        if "://" in name:
-            raise ValueError(f"{name} is an address: download it, and give the file")
         sources += list_pictures(name) if Path(name).is_dir() else [name]
-    answers = predictor.probs(sources, batch_size, num_workers)
+    answers = predictor.probs(sources, batch_size)
     for source, probs in zip(sources, answers, strict=True):
         if isinstance(probs, Exception):
             print(f"error: {probs}", file=sys.stderr)
@@ -148,45 +126,21 @@ def predict_command(
         raise ValueError(f"{errors} of {len(sources)} pictures could not be read")
 
 
-def serve_command(
-    run: str,
-    port: int = 0,
-    examples: list | None = None,
-    unsure_below: float | None = None,
-    device: str | None = None,
-) -> None:
+def serve_command(run: str, port: int = 0, examples: list | None = None) -> None:
     """Serve a trained model as a page, for this machine alone, until Ctrl-C.
 
     Args:
         run: folder of a training, such as runs/first
         port: 1 to 65535; 0: the first that is free from 7860 on
         examples: pictures to try, shown below the page
-        unsure_below: the page says "not sure" where the highest probability is below
-            this; by default 0.5, or what the model was saved with
-        device: such as cpu or cuda; by default cpu
 
     Raises:
-        OSError: if the port is taken.
-        ValueError: if it is none.
+        OSError: if the port is not free.
     """
     from going_modular.app import build_app, serve
-    from going_modular.pictures import read_picture
     from going_modular.predictions import Predictor
-    from going_modular.utils import get_device
 
-    if not 0 <= port <= 65_535:
-        raise ValueError(f"{port} is no port: choose a number from 1 to 65535")
-    for path in examples or ():
-        read_picture(path)  # raises for a broken one
-    found = get_device(device or "cpu")
-    predictor = Predictor.load(run, found, unsure_below=unsure_below)
-    app = build_app(predictor, examples or ())
-    try:
-        serve(app, port=port or None)
-    except OSError:
-        if not port:
-            raise  # gradio says which ports it tried
-        raise OSError(f"port {port} is taken: choose another --port") from None
+    serve(build_app(Predictor.load(run), examples or ()), port=port)
 
 
 def profile_command(trace: str | None = None, **settings: Any) -> None:

@@ -20,7 +20,7 @@ from going_modular.checkpoints import whole_file, write_json
 from going_modular.image_folder import ImageFolderDataset
 from going_modular.pictures import read_picture
 from going_modular.plots import new_axes, plot_confusion_matrix, plot_images
-from going_modular.predictions import Predictor, sort_probs
+from going_modular.predictions import Predictor
 
 
 def write_csv(path: str | Path, rows: Iterable[Iterable]) -> None:
@@ -56,12 +56,11 @@ class Evaluation:
         calibration error, over 10 bins, are those of torchmetrics.
         """
         facts = (self.probs, self.labels, len(self.class_names))
-        columns = {"pictures": self.labels.bincount(minlength=facts[2])}
-        for name in ("precision", "recall", "f1_score"):
-            measure = getattr(classification, f"multiclass_{name}")
-            columns[name] = measure(*facts, average="none")
-        seen = self.labels.unique().tolist()
-        rows = zip(*(column[seen].tolist() for column in columns.values()), strict=True)
+        columns = {"pictures": self.labels.bincount(minlength=facts[2])} | {
+            name: getattr(classification, f"multiclass_{name}")(*facts, average="none")
+            for name in ("precision", "recall", "f1_score")
+        }
+        seen = self.labels.unique()
         right = (self.probs.argmax(dim=1) == self.labels).double().mean().item()
         error = classification.multiclass_calibration_error(*facts, n_bins=10)
         return {
@@ -71,37 +70,42 @@ class Evaluation:
             "balanced_accuracy": columns["recall"][seen].mean().item(),
             "calibration_error": error.item(),
             "classes": {
-                self.class_names[label]: dict(zip(columns, row, strict=True))
-                for label, row in zip(seen, rows, strict=True)
+                self.class_names[k]: {name: columns[name][k].item() for name in columns}
+                for k in seen
             },
             "broken": self.broken,
         }
 
     def save(self, folder: Path) -> None:
         """Write evaluation.json, pictures.csv and three figures, as .png."""
-        write_json(folder / "evaluation.json", self.summary())
         names = self.class_names
-        answers = zip(self.paths, self.labels, self.probs.tolist(), strict=True)
-        rows = [["path", "true", "predicted", *names]]
-        for path, label, probs in answers:
-            rows.append([path, names[label], sort_probs(probs, names)[0][0], *probs])
-        write_csv(folder / "pictures.csv", rows)
+        answers = zip(self.paths, self.labels, self.probs, strict=True)
+        rows = [
+            [path, names[label], names[probs.argmax()], *probs.tolist()]
+            for path, label, probs in answers
+        ]
+        write_csv(
+            folder / "pictures.csv", [["path", "true", "predicted", *names], *rows]
+        )
         plain = plt.rc_context({"text.parse_math": False})  # a $ in a name stays one
         with plain, warnings.catch_warnings(action="ignore"):  # letters without a font
             for draw in (plot_confusion, plot_reliability, plot_mistakes):
+                path = folder / f"{draw.__name__[5:]}.png"
+                path.unlink(missing_ok=True)
                 if figure := draw(self):
-                    figure.savefig(folder / f"{draw.__name__[5:]}.png")
+                    figure.savefig(path, bbox_inches="tight")
                     plt.close(figure)
+        write_json(folder / "evaluation.json", self.summary())
 
 
-def plot_confusion(evaluation: Evaluation, most: int = 30) -> Any:
-    """Draw the confusion matrix, of up to ``most`` classes with the most mistakes."""
+def plot_confusion(evaluation: Evaluation) -> Any:
+    """Draw the confusion matrix, of up to 30 classes with the most mistakes."""
     names = evaluation.class_names
     matrix = classification.multiclass_confusion_matrix(
         evaluation.probs, evaluation.labels, len(names)
     )
     wrong = matrix.sum(dim=1) - matrix.diagonal()
-    shown = wrong.argsort(descending=True)[:most].sort().values
+    shown = wrong.argsort(descending=True)[:30].sort().values
     title = f"{wrong.sum()} mistakes in {matrix.sum()} pictures"
     labels = [names[label] for label in shown]
     return plot_confusion_matrix(matrix[shown][:, shown], labels, title).figure
@@ -113,25 +117,27 @@ def plot_reliability(evaluation: Evaluation) -> Any:
     right = (predicted == evaluation.labels).double()
     tenths = (probs * 10).int().clamp(max=9)
     counts = tenths.bincount(minlength=10)
-    shares = tenths.bincount(right, 10) / counts.clamp(min=1)
     ax = new_axes(4, 4)[0]
-    bars = ax.bar(torch.arange(10) / 10 + 0.05, shares, 0.09, color="C0")
-    ax.bar_label(bars, [count or "" for count in counts.tolist()])
-    ax.axline((0, 0), (1, 1), color="gray", label="as often as it says")
-    ax.set(xlabel="probability of the answer", ylabel="share of right answers")
-    ax.set_title(f"It says {probs.mean():.2f}, and is right in {right.mean():.2f}")
-    ax.legend()
+    shares = tenths.bincount(right, 10) / counts.clamp(min=1)
+    bars = ax.bar(torch.arange(10) / 10 + 0.05, shares, 0.09)
+    ax.bar_label(bars, counts.tolist())
+    ax.axline((0, 0), (1, 1), color="gray")
+    ax.set(
+        xlabel="probability of the answer",
+        ylabel="share of right answers (gray: as often as it says)",
+        title=f"It says {probs.mean():.2f}, and is right in {right.mean():.2f}",
+    )
     return ax.figure
 
 
-def plot_mistakes(evaluation: Evaluation, most: int = 24) -> Any:
+def plot_mistakes(evaluation: Evaluation) -> Any:
     """Draw the pictures of the wrong answers with the highest probabilities, if any."""
     names, (probs, predicted) = evaluation.class_names, evaluation.probs.max(dim=1)
     wrong = (predicted != evaluation.labels).nonzero()[:, 0]
     images, texts = [], []
-    for i in wrong[probs[wrong].argsort(descending=True)][:most]:
+    for i in wrong[probs[wrong].argsort(descending=True)][:24]:
         picture = read_picture(evaluation.paths[i], max_pixels=2**31)
-        images.append(pil_to_tensor(ImageOps.pad(picture, (128, 128), color="white")))
+        images.append(pil_to_tensor(ImageOps.pad(picture, (128, 128))))
         truth = names[evaluation.labels[i]]
         texts.append(f"{truth}, not\n{names[predicted[i]]} {probs[i]:.2f}")
     title = "Most confident mistakes"
@@ -139,11 +145,7 @@ def plot_mistakes(evaluation: Evaluation, most: int = 24) -> Any:
 
 
 def evaluate(
-    predictor: Predictor,
-    folder: str | Path,
-    *,
-    batch_size: int = 32,
-    num_workers: int = 0,
+    predictor: Predictor, folder: str | Path, *, batch_size: int = 32
 ) -> Evaluation:
     """Ask a predictor about all pictures of a folder of class folders.
 
@@ -151,7 +153,6 @@ def evaluate(
         predictor: what answers.
         folder: one with a folder for each class, or for some of them.
         batch_size: pictures that the model answers at once.
-        num_workers: processes that read pictures.
 
     Raises:
         FileNotFoundError: if there is no such folder.
@@ -160,15 +161,12 @@ def evaluate(
     """
     names = predictor.class_names
     samples = ImageFolderDataset(folder, classes=names).samples
-    answers = predictor.probs([path for path, _ in samples], batch_size, num_workers)
+    answers = predictor.probs([path for path, _ in samples], batch_size)
     answers = tqdm(answers, "evaluate", len(samples), leave=False, disable=None)
-    read, broken = [], []
-    for (path, label), probs in zip(samples, answers, strict=True):
-        if isinstance(probs, Exception):
-            broken.append(str(probs))
-        else:
-            read.append((path, label, probs))
-    if not read:
+    found = [(*sample, row) for sample, row in zip(samples, answers, strict=True)]
+    broken = [str(row) for *_, row in found if isinstance(row, Exception)]
+    if len(broken) == len(found):
         raise ValueError(f"no picture in {folder} can be read: {broken[0]}")
+    read = [each for each in found if isinstance(each[2], list)]
     paths, labels, rows = zip(*read, strict=True)
     return Evaluation(names, [*paths], torch.tensor(labels), torch.tensor(rows), broken)

@@ -9,24 +9,6 @@ from typing import Any
 from going_modular.config import Choices
 from going_modular.networks import NETWORKS
 
-
-def free_place(run: str | Path, name: str, to: str | None) -> Path:
-    """Return where a command writes: ``to``, else ``name`` in the training's folder.
-
-    Args:
-        run: folder of a training, or the path of a file in it.
-        name: of a file or folder, which is written anew.
-        to: a place of the user's own.
-
-    Raises:
-        FileExistsError: if ``to`` is there already.
-    """
-    if to and Path(to).exists():
-        raise FileExistsError(f"{to} is there already: choose another --to")
-    home = Path(run).parent if Path(run).is_file() else Path(run)
-    return Path(to or home / name)
-
-
 EXPORTS = Choices(  # format -> name in the run
     "format", {"onnx": "model.onnx", "int8": "model_int8.onnx", "demo": "demo"}
 )
@@ -50,40 +32,36 @@ def write_export(format: str, predictor: Any, target: Path, data: Path) -> None:
         data: what ``find_splits`` takes: train, to calibrate on, valid, for examples.
     """
     from going_modular.folders import find_splits
+    from going_modular.onnx_export import export_onnx, quantize
+    from going_modular.pictures import list_pictures, read_picture
+
+    def some(part: str, count: int) -> list[str]:
+        paths = list_pictures(find_splits(data)[part])
+        return paths[:: max(len(paths) // count, 1)][:count]
 
     if format == "demo":
         from going_modular.demo import build_demo
 
-        splits = find_splits(data) if data.exists() else {}
-        valid = splits.get("valid")
-        build_demo(target, predictor, some_pictures(valid, 3) if valid else ())
+        build_demo(target, predictor, some("valid", 3) if data.exists() else ())
         return
-    import torch
-
-    from going_modular.onnx_export import export_onnx, quantize
-    from going_modular.pictures import read_picture
-
     config, network = predictor.config, NETWORKS[predictor.config.model]
     metadata = {
         "class_names": json.dumps(predictor.class_names),
         "image_size": str(config.image_size),
         "resize": config.resize,
-        "mean": json.dumps([*(network.mean or (0,) * 3)]),
-        "std": json.dumps([*(network.std or (1,) * 3)]),
+        "mean": json.dumps(network.mean or (0, 0, 0)),
+        "std": json.dumps(network.std or (1, 1, 1)),
     }
     with tempfile.TemporaryDirectory() as folder:
-        whole = target if format == "onnx" else Path(folder) / "model.onnx"
+        whole = target if format == "onnx" else f"{folder}/model.onnx"
         export_onnx(predictor.model, whole, config.image_size, metadata=metadata)
         if format == "int8":
-            images = [
-                predictor.transform(read_picture(path, max_pixels=config.max_pixels))
-                for path in some_pictures(find_splits(data)["train"], 128)
-            ]
-            quantize(whole, target, torch.stack(images).split(32))
+            pictures = (read_picture(path) for path in some("train", 128))
+            quantize(whole, target, (predictor.transform(p)[None] for p in pictures))
 
 
 def export_command(
-    run: str, format: str = "onnx", to: str | None = None, data: str | None = None
+    run: str, format: str = "onnx", to: str = "", data: str = ""
 ) -> None:
     """Write a trained model for elsewhere.
 
@@ -104,7 +82,10 @@ def export_command(
     from going_modular.predictions import Predictor
 
     predictor = Predictor.load(run)
-    target = free_place(run, EXPORTS[format], to)
+    home = Path(run).parent if Path(run).is_file() else Path(run)
+    target = Path(to or home / EXPORTS[format])
+    if to and target.exists():
+        raise FileExistsError(f"{to} is there already: choose another --to")
     config = predictor.config
     write_export(format, predictor, target, Path(data or config.data))
     files = [path for path in [target, *target.rglob("*")] if path.is_file()]

@@ -3,17 +3,16 @@
 """From a picture to ranked class probabilities."""
 
 import copy
-import dataclasses
 import functools
-import json
+import operator
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import nn
-from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from going_modular.checkpoints import check_fit, read_plain, write_json
@@ -31,7 +30,8 @@ def sort_probs(probs: list[float], class_names: list[str]) -> list[tuple[str, fl
             f"the model knows {len(probs)} classes, but there are {len(class_names)} "
             f"names: {class_names}"
         )
-    return sorted(zip(class_names, probs, strict=True), key=lambda pair: -pair[1])
+    pairs = zip(class_names, probs, strict=True)
+    return sorted(pairs, key=operator.itemgetter(1), reverse=True)
 
 
 def rank_classes(
@@ -111,35 +111,6 @@ def transform_of(config: Config | None) -> Callable:
     return v2.Compose([prepare, to_float])
 
 
-def matching_config(config: Config, transform: Callable) -> Config:
-    """Return a config with a transform's ``resize``; ValueError if none is like it."""
-    # On a smooth picture, twice as wide as high, equal transforms give equal images.
-    slope = Image.linear_gradient("L")
-    bands = [slope, slope.rotate(90), Image.radial_gradient("L")]
-    picture = Image.merge("RGB", bands).resize((512, 256))
-    image = transform(picture)
-    for resize in (config.resize, "squash", "crop", "pad"):
-        config = dataclasses.replace(config, resize=resize)
-        wanted = transform_of(config)(picture)
-        if image.shape == wanted.shape and (image - wanted).abs().mean() < 0.05:
-            return config
-    raise ValueError(
-        f"the transform makes other images than {config.model} with image_size "
-        f"{config.image_size} is loaded with: take transform_of(config), or mend config"
-    )
-
-
-def open_images(transform: Any, max_pixels: int, sources: list) -> list:
-    """Return what a transform makes of each picture, or the error in its place."""
-    images = []
-    for source in sources:
-        try:
-            images.append(transform(read_picture(source, max_pixels=max_pixels)))
-        except (ValueError, OSError) as error:
-            images.append(error)
-    return images
-
-
 class Predictor:
     """A trained model with its transform and class names: picture -> ranking.
 
@@ -149,7 +120,6 @@ class Predictor:
         model, class_names, transform: as for ``rank_classes``.
         device: where to compute; by default where the model is.
         config: the network's, for ``save``; says the transform if that is None.
-        unsure_below: an answer with a probability below this is not sure.
     """
 
     def __init__(
@@ -160,18 +130,13 @@ class Predictor:
         device: torch.device | str | None = None,
         *,
         config: Config | None = None,
-        unsure_below: float = 0.5,
     ):
-        first = next(model.parameters(), torch.zeros(()))
-        self.device = torch.device(device or first.device)
+        self.device = device or next(model.parameters()).device
         self.model = copy.deepcopy(model).to(self.device).eval()
         self.class_names = list(class_names)
         self.transform = transform or transform_of(config)
         self.config = config
-        self.max_pixels = (config or Config()).max_pixels
-        self.unsure_below = float(unsure_below)
-        if not 0 <= self.unsure_below <= 1:
-            raise ValueError(f"unsure_below is {unsure_below}: choose one from 0 to 1")
+        self.max_pixels = (config or Config).max_pixels
 
     def __call__(self, source: Any) -> list[tuple[str, float]]:
         """Return the ranking for whatever ``read_picture`` takes."""
@@ -180,24 +145,27 @@ class Predictor:
 
     @torch.inference_mode()
     def probs(
-        self, sources: Any, batch_size: int = 32, num_workers: int = 0
-    ) -> Iterator[list[float] | Exception]:
+        self, sources: list, batch_size: int = 32
+    ) -> Iterator[list[float] | BaseException]:
         """Yield the probabilities of all classes, or the error, for many pictures."""
-        batches = DataLoader(
-            sources,
-            batch_size,
-            num_workers=num_workers,
-            collate_fn=functools.partial(open_images, self.transform, self.max_pixels),
-            generator=torch.Generator(),  # not torch's own
-        )
-        for batch in batches:
-            images = [image for image in batch if not isinstance(image, Exception)]
-            rows = []
-            if images:
-                logits = self.model(torch.stack(images).to(self.device))
-                rows = class_probs(logits).tolist()
-            for image in batch:
-                yield image if isinstance(image, Exception) else rows.pop(0)
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}: choose 1 or more")
+        read = functools.partial(read_picture, max_pixels=self.max_pixels)
+        with ThreadPoolExecutor() as pool:  # Pillow decodes several at once
+            for begin in range(0, len(sources), batch_size):
+                batch = [pool.submit(read, s) for s in sources[begin:][:batch_size]]
+                errors = [future.exception() for future in batch]
+                images = [
+                    self.transform(future.result())
+                    for future, error in zip(batch, errors, strict=True)
+                    if not error
+                ]
+                rows = []
+                if images:
+                    logits = self.model(torch.stack(images).to(self.device))
+                    rows = class_probs(logits).tolist()
+                for error in errors:
+                    yield error or rows.pop(0)
 
     def save(self, folder: str | Path) -> None:
         """Write config.json and best.pt, the weights, for ``load``.
@@ -209,27 +177,30 @@ class Predictor:
             raise ValueError("save needs a config: Predictor(..., config=Config(...))")
         _, wanted = blueprint(self.config, len(self.class_names))
         check_fit(self.model.state_dict(), wanted, "the predictor")
-        config = matching_config(self.config, self.transform)
+        # On a smooth picture, twice as wide as high, equal transforms are seen as such.
+        slope = Image.linear_gradient("L")
+        bands = [slope, slope.rotate(90), Image.radial_gradient("L")]
+        picture = Image.merge("RGB", bands).resize((512, 256))
+        image, wanted = self.transform(picture), transform_of(self.config)(picture)
+        if image.shape != wanted.shape or (image - wanted).abs().mean() > 0.05:
+            raise ValueError(
+                f"the transform makes other images than {self.config}: take "
+                "transform_of(config), or mend its image_size or resize"
+            )
         save_model(self.model, folder, "best.pt")
-        more = {"class_names": self.class_names, "unsure_below": self.unsure_below}
-        kept = vars(config) | more
+        kept = vars(self.config) | {"class_names": self.class_names}
         del kept["data"], kept["weights"]  # paths of this machine
         write_json(Path(folder) / "config.json", kept)
 
     @classmethod
     def load(
-        cls,
-        folder: str | Path,
-        device: torch.device | str = "cpu",
-        *,
-        unsure_below: float | None = None,
+        cls, folder: str | Path, device: torch.device | str = "cpu"
     ) -> "Predictor":
         """Read what ``save``, or a training, wrote; nothing in it is run.
 
         Args:
             folder: it holds config.json and best.pt; or the path of such weights.
             device: where to compute.
-            unsure_below: in place of the one in config.json.
 
         Raises:
             FileNotFoundError: if a file is missing.
@@ -245,6 +216,4 @@ class Predictor:
                 f"{path} holds numbers that are not finite: take an earlier checkpoint"
             )
         model.load_state_dict(state, assign=True)  # it had no memory
-        kept = json.loads(path.with_name("config.json").read_text("utf-8-sig"))
-        limit = kept.get("unsure_below", 0.5) if unsure_below is None else unsure_below
-        return cls(model, names, None, device, config=config, unsure_below=limit)
+        return cls(model, names, None, device, config=config)

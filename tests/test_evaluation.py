@@ -140,7 +140,7 @@ def test_each_answer_is_that_of_the_predictor(run, data):
         assert dict(zip(NAMES, probs, strict=True)) == pytest.approx(
             dict(predictor(path))
         )
-    split = evaluate(predictor, data / "test", batch_size=64, num_workers=2)
+    split = evaluate(predictor, data / "test", batch_size=64)
     torch.testing.assert_close(split.probs, evaluation.probs)
 
 
@@ -186,14 +186,15 @@ def test_evaluate_takes_the_test_pictures_of_the_training(
 
 
 @pytest.mark.parametrize("part", ["test", ".", "TEST"])
-def test_evaluate_takes_any_folder(part, run, data, tmp_path, capsys):
+def test_evaluate_takes_any_folder_and_removes_nothing(part, run, data, capsys):
     if part == "TEST":
         (data / "test").rename(data / "TEST")
-    out = tmp_path / "out"
-    status, lines, _ = command(capsys, "evaluate", run, data / part, "--to", out)
+    out = run / f"evaluation-{'data' if part == '.' else part}"
+    out.mkdir()
+    (out / "mine.txt").write_text("mine")
+    status, lines, _ = command(capsys, "evaluate", run, data / part)
     assert status == 0 and "on 10 pictures" in lines[-1]
-    status, _, errors = command(capsys, "evaluate", run, data / part, "--to", out)
-    assert status == 2 and "is there already" in errors[-1]
+    assert (out / "mine.txt").read_text() == "mine" and (out / "confusion.png").exists()
 
 
 def test_broken_pictures_are_listed_and_the_others_counted(run, data, capsys):
@@ -213,9 +214,7 @@ def test_broken_pictures_are_listed_and_the_others_counted(run, data, capsys):
         (["{run}", "{run}/nowhere"], "there is no folder"),
         (["{run}/nowhere"], "config.json is missing"),
         (["{run}", "{empty}"], "holds"),
-        (["{run}", "{data}", "--device", "gpu7"], "gpu7"),
         (["{run}", "{data}", "--batch-size", "0"], "batch_size"),
-        (["{run}", "{data}", "--num-workers", "-1"], "num_workers"),
     ],
 )
 def test_what_cannot_be_evaluated_is_told_in_one_line(
@@ -262,11 +261,11 @@ def test_predict_names_the_top_and_writes_a_table(top, run, data, tmp_path, caps
 @pytest.mark.parametrize("address", ["http://a.b/c.png", "https://x", "ftp://a/b.jpg"])
 def test_predict_fetches_nothing(address, run, data, capsys):
     status, lines, errors = command(capsys, "predict", run, data / "test", address)
-    assert status == 2 and lines == []
-    assert errors == [f"error: {address} is an address: download it, and give the file"]
+    assert status == 2 and len(lines) == 10
+    assert f"no picture {address}" in errors[0]
 
 
-@pytest.mark.parametrize("option", ["--top=0", "--device=tpu9", "--batch-size=0"])
+@pytest.mark.parametrize("option", ["--top=0", "--batch-size=0"])
 def test_predict_refuses_odd_options(option, run, data, capsys):
     status, lines, errors = command(capsys, "predict", run, data / "test", option)
     assert status == 2 and lines == [] and len(errors) == 1
@@ -290,28 +289,16 @@ def test_only_a_table_or_an_evaluation_loads_what_draws(run, data, root, tmp_pat
 # ---- The predictor
 
 
-@pytest.mark.parametrize("limit", [0, 0.25, 1])
-def test_unsure_below_is_saved_and_no_path_of_this_machine(limit, run, tmp_path):
+def test_no_path_of_this_machine_is_saved(run, tmp_path):
     model = Predictor.load(run).model
     private = {"data": "/home/me/secret", "weights": "/w"}
     config = dataclasses.replace(CONFIG, **private)
-    made = Predictor(model, NAMES, None, config=config, unsure_below=limit)
-    made.save(tmp_path / "new")
+    Predictor(model, NAMES, None, config=config).save(tmp_path / "new")
     text = (tmp_path / "new" / "config.json").read_text()
     assert "secret" not in text and "/w" not in text
-    assert Predictor.load(tmp_path / "new").unsure_below == limit
-    assert Predictor.load(tmp_path / "new", unsure_below=0.1).unsure_below == 0.1
 
 
-def test_an_older_file_has_the_usual_limit(run):
-    content = json.loads((run / "config.json").read_text())
-    del content["unsure_below"]
+def test_an_older_file_with_more_entries_loads(run):
+    content = json.loads((run / "config.json").read_text()) | {"unsure_below": 0.5}
     (run / "config.json").write_text(json.dumps(content))
-    assert Predictor.load(run).unsure_below == 0.5
-
-
-@pytest.mark.parametrize("limit", [-0.1, 1.5, math.nan, "much"])
-def test_a_limit_that_is_no_probability_is_refused(limit, run):
-    model = Predictor.load(run).model
-    with pytest.raises(ValueError, match=r"unsure_below|could not convert"):
-        Predictor(model, NAMES, None, config=CONFIG, unsure_below=limit)
+    assert Predictor.load(run).class_names == NAMES
