@@ -21,22 +21,21 @@ def check_members(
     archive: Path, members: list[zipfile.ZipInfo], max_bytes: int
 ) -> None:
     """Raise ValueError if a member is not safe, or all would have above max_bytes."""
-    total = sum(member.file_size for member in members)
-    for member in sorted(members, key=lambda member: -member.file_size):
+    for member in members:
         name = member.orig_filename  # as stored; ``filename`` is adapted to this system
         kind = stat.S_IFMT(member.external_attr >> 16)
-        problem = ""
-        if re.search(r"^/|[\\\0]|(^|/)(\.\.(/|$)|.:)", name):
-            problem = "could be written outside the folder"
-        elif kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            problem = "is a link or a device, not a file or folder"
-        elif total > max_bytes:
-            problem = (
-                f"is the largest of {total:,} bytes, unpacked; the limit is "
-                f"{max_bytes:,}. Pass a larger max_bytes if you trust it"
+        is_plain = kind in (0, stat.S_IFREG, stat.S_IFDIR)
+        if not is_plain or re.search(r"^/|[\\\0]|(^|/)(\.\.(/|$)|.:)", name):
+            raise ValueError(
+                f"{archive} is refused: its member {name!r} is a link or a device, or "
+                "could be written outside the folder"
             )
-        if problem:
-            raise ValueError(f"{archive} is refused: its member {name!r} {problem}")
+    total = sum(member.file_size for member in members)
+    if total > max_bytes:
+        raise ValueError(
+            f"{archive} is refused: it has {total:,} bytes, unpacked; the limit is "
+            f"{max_bytes:,}. Pass a larger max_bytes if you trust it"
+        )
 
 
 def unpack(
@@ -50,9 +49,9 @@ def unpack(
         max_bytes: limit for the members' total size, unpacked.
 
     Raises:
-        OSError: if there is no archive, or the folder cannot be written.
-        ValueError: if it is not a zip or damaged, has a member that would leave the
-            folder, a link or a device, or is larger than max_bytes.
+        OSError: if there is no archive, it is damaged, or the folder cannot be written.
+        ValueError: if it has a member that would leave the folder, a link or a device,
+            or is larger than max_bytes.
     """
     archive, folder = Path(archive), Path(folder)
     if any(folder.glob("*")):
@@ -64,14 +63,10 @@ def unpack(
             check_members(archive, opened.infolist(), max_bytes)
             with whole_folder(folder) as temporary:
                 opened.extractall(temporary)
-    except OSError as error:
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         if not any(folder.glob("*")):  # else another process was faster
             raise OSError(
-                f"cannot unpack {archive} into {folder}: {error}. Choose a folder that "
-                "you may write to, with space left."
+                f"cannot unpack {archive} into {folder} ({error}): fetch it again, or "
+                "choose a folder that you may write to, with space left"
             ) from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise ValueError(
-            f"{archive} is not a zip that can be unpacked: {error}. Fetch it again."
-        ) from None
     return folder

@@ -24,9 +24,11 @@ def check_command(folder: str) -> None:
     """
     from going_modular.folders import check_folder
 
-    report = check_folder(folder)
-    print(report)
-    if broken := report.findings["broken"]:
+    lines, findings = check_folder(folder)
+    for title, items in findings.items():
+        lines += [f"{title}: {len(items)}", *(f"    {item}" for item in items)]
+    print("\n".join(lines))
+    if broken := findings["broken"]:
         raise ValueError(f"{len(broken)} pictures are broken: mend or remove them")
 
 

@@ -13,15 +13,17 @@ from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Sampler
 from torchvision.transforms import v2
 
+from going_modular.config import Choices
 from going_modular.image_folder import ImageFolderDataset
+
+BILINEAR = Image.Resampling.BILINEAR
 
 
 def pad_to_square(picture: Image.Image, side: int) -> Image.Image:
     """Return a picture scaled to fit into a square, in the middle of it, on black."""
     scale = side / max(picture.size)
     size = [max(round(length * scale), 1) for length in picture.size]
-    scaled = picture.resize(size, Image.Resampling.BILINEAR)
-    return ImageOps.pad(scaled, (side, side))
+    return ImageOps.pad(picture.resize(size, BILINEAR), (side, side))
 
 
 def create_transforms(
@@ -47,28 +49,21 @@ def create_transforms(
         -> the same shape in float32, 0..1 or normalized.
 
     Raises:
-        ValueError: if image_size is below 1, augment or resize are unknown.
+        ValueError: if augment or resize are unknown.
     """
-    if image_size < 1:
-        raise ValueError(f"image_size is {image_size}; images need at least 1 pixel")
     size = (image_size, image_size)
-    bilinear = Image.Resampling.BILINEAR
     squares = {
         "squash": v2.Resize(size),
-        "crop": functools.partial(ImageOps.fit, size=size, method=bilinear),
+        "crop": functools.partial(ImageOps.fit, size=size, method=BILINEAR),
         "pad": functools.partial(pad_to_square, side=image_size),
     }
     flip = v2.RandomHorizontalFlip()
-    changes: dict[str, list] = {
+    changes = {
         "none": [],
         "light": [flip, v2.RandomRotation([-30, 30])],
         "strong": [v2.RandomResizedCrop(size, (0.5, 1)), flip, v2.TrivialAugmentWide()],
     }
-    if resize not in squares or augment not in changes:
-        raise ValueError(
-            f"resize is {resize!r}, augment {augment!r}: choose one of "
-            f"{', '.join(squares)}, and one of {', '.join(changes)}"
-        )
+    squares, changes = Choices("resize", squares), Choices("augment", changes)
     prepare = v2.Compose([squares[resize], v2.PILToTensor()])
     to_float: list = [v2.ToDtype(torch.float32, scale=True)]
     if mean is not None:
@@ -184,12 +179,9 @@ def create_dataloaders(
         )
     )
     if train.classes != test.classes:
-        first = set(train.classes)
-        second = set(test.classes)
         raise ValueError(
-            f"{train.folder} and {test.folder} must hold the same classes: only the "
-            f"first has {sorted(first - second)}, only the second "
-            f"{sorted(second - first)}"
+            f"{train.folder} and {test.folder} must hold the same classes: only one "
+            f"has {sorted({*train.classes} ^ {*test.classes})}"
         )
     train_dataloader, test_dataloader = (
         DataLoader(

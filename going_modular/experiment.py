@@ -75,13 +75,8 @@ def load_folders(config: Config, network: Network, group: Group) -> Any:
     """
     numbers = (config.image_size, config.augment, network.mean, network.std)
     folders: Any = open_folders(
-        config.data,
+        config,
         create_transforms(*numbers, resize=config.resize),
-        config.batch_size,
-        config.num_workers,
-        valid_share=config.valid_share,
-        max_pixels=config.max_pixels,
-        seed=config.seed,
         **group._asdict(),
     )
     sizes = (len(loader.dataset) for loader in folders[:2])

@@ -7,7 +7,6 @@ import itertools
 import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +14,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from going_modular.archives import missing, unpack
+from going_modular.config import Config
 from going_modular.data_setup import create_dataloaders
-from going_modular.image_folder import BrokenPictures, ImageFolderDataset, pixel_hash
+from going_modular.image_folder import ImageFolderDataset, pixel_hash, refuse_broken
 from going_modular.pictures import HIDDEN, MAX_PIXELS, count_endings, scan_folder
 
 SPLITS = {  # how folders are called -> what they are
@@ -80,35 +80,26 @@ def hold_out(
     """Split samples, (path, label) by label, in two: a share of each class is held out.
 
     Raises:
-        ValueError: if the share is not between 0 and 1, or a class has one picture.
+        ValueError: if a class has one picture.
     """
-    if not 0 < share < 1:
-        raise ValueError(f"valid_share is {share}: choose a number between 0 and 1")
-    rng = random.Random(seed)
-    held: set[tuple[str, int]] = set()
+    rng, kept, held = random.Random(seed), [], []
     for _, group in itertools.groupby(samples, key=lambda sample: sample[1]):
         own = list(group)
         if len(own) < 2:
             raise ValueError(
                 f"{own[0][0]} is the only picture of its class: validation takes one"
             )
-        count = max(round(share * len(own)), 1)
-        held.update(rng.sample(own, min(count, len(own) - 1)))
-    return (
-        [sample for sample in samples if sample not in held],
-        [sample for sample in samples if sample in held],
-    )
+        count = min(max(round(share * len(own)), 1), len(own) - 1)
+        chosen = {*rng.sample(own, count)}
+        kept += [sample for sample in own if sample not in chosen]
+        held += [sample for sample in own if sample in chosen]
+    return kept, held
 
 
 def open_folders(
-    data: str | Path,
+    config: Config,
     transforms: tuple[Callable, Callable, Callable],
-    batch_size: int,
-    num_workers: int = 0,
     *,
-    valid_share: float = 0.0,
-    max_pixels: int = MAX_PIXELS,
-    seed: int = 42,
     rank: int = 0,
     size: int = 1,
 ) -> Folders:
@@ -118,128 +109,101 @@ def open_folders(
     decided by the seed. A test is for the end, and left alone.
 
     Args:
-        data: a folder, or a zip.
+        config: which data, and how it is loaded; valid_share 0 is 0.2 if it has to be.
         transforms: what ``create_transforms`` returned.
-        batch_size: as for ``create_dataloaders``, like all that is short here.
-        num_workers: processes that load.
-        valid_share: how much of train to hold out; 0 is 0.2 where it has to be.
-        max_pixels: see ``read_picture``.
-        seed: also of what is held out.
         rank: of this process.
         size: of its group.
 
     Raises:
-        BrokenPictures: if there are some; all are listed.
-        OSError, ValueError: as ``find_splits`` and ``create_dataloaders``; ValueError
-            also if there is no train, one class only, or valid_share beside a valid.
+        OSError, ValueError: as ``find_splits``, ``create_dataloaders`` and, for all
+            pictures, ``refuse_broken``; ValueError also if there is no train, one class
+            only, or valid_share beside a valid.
     """
-    splits, notes, errors = find_splits(data), [], []
+    data, splits, notes = config.data, find_splits(config.data), []
     names = ", ".join(path.name for path in splits.values())
     if "train" not in splits:
         raise ValueError(f"{data} holds {names}, but no train: rename what it is")
-    if "valid" in splits and valid_share:
+    if "valid" in splits and config.valid_share:
         raise ValueError(f"{data} holds {names}: leave out valid_share")
-    prepare, change, plain = transforms
-    train = ImageFolderDataset(splits["train"], change, max_pixels=max_pixels)
-    place = splits.get("valid", train.folder)
-    valid = ImageFolderDataset(place, plain, max_pixels=max_pixels)
+    prepare, *changes = transforms
+    places = splits["train"], splits.get("valid", splits["train"])
+    train, valid = datasets = [
+        ImageFolderDataset(place, change, max_pixels=config.max_pixels)
+        for place, change in zip(places, changes, strict=True)
+    ]
     if "valid" not in splits:
-        share, valid.skipped = valid_share or 0.2, []
-        train.samples, valid.samples = hold_out(train.samples, share, seed)
+        share, valid.skipped = config.valid_share or 0.2, []
+        train.samples, valid.samples = hold_out(train.samples, share, config.seed)
         notes.append(
-            f"{place} has no valid beside it: {len(valid)} of its pictures, "
+            f"{train.folder} has no valid beside it: {len(valid)} of its pictures, "
             f"{share:.0%} of each class, are held out to validate with"
         )
-    loaders = create_dataloaders(
-        train, valid, None, batch_size, num_workers, seed=seed, rank=rank, size=size
-    )
     if len(train.classes) < 2:
         raise ValueError(f"{data} has one class, {train.classes[0]}: it takes two")
-    for dataset in (train, valid):
+    numbers = (config.batch_size, config.num_workers)
+    loaders = create_dataloaders(
+        train, valid, None, *numbers, seed=config.seed, rank=rank, size=size
+    )
+    errors = []
+    for dataset in datasets:
         if dataset.skipped:
             notes.append(
                 f"{dataset.folder}: {len(dataset.skipped)} files are skipped, "
                 f"{count_endings(dataset.skipped)}, such as {dataset.skipped[0]}"
             )
-        try:
-            dataset.keep(prepare, num_workers)
-        except BrokenPictures as error:
-            errors += error.errors
-    if errors:
-        raise BrokenPictures(errors)
+        errors += dataset.keep(prepare, config.num_workers)
+    refuse_broken(errors)
     return Folders(*loaders, notes)
 
 
 def fingerprint(dataset: ImageFolderDataset) -> dict[str, list]:
     """Return {class: [number of pictures, hash of their bytes]}, in their order."""
-    hashes = {name: hashlib.blake2b(digest_size=16) for name in dataset.classes}
-    counts = dict.fromkeys(hashes, 0)
-    for path, label in dataset.samples:
-        name = dataset.classes[label]
-        counts[name] += 1
-        hashes[name].update(hashlib.blake2b(Path(path).read_bytes()).digest())
-    return {name: [counts[name], hashes[name].hexdigest()] for name in hashes}
+    prints = {}
+    for label, group in itertools.groupby(dataset.samples, key=lambda each: each[1]):
+        each = [hashlib.blake2b(Path(path).read_bytes()).digest() for path, _ in group]
+        whole = hashlib.blake2b(b"".join(each), digest_size=16).hexdigest()
+        prints[dataset.classes[label]] = [len(each), whole]
+    return prints
 
 
-@dataclass
-class Report:
-    """What ``check_folder`` found; as a text it has a line for each finding.
-
-    Attributes:
-        counts: split -> class -> number of pictures.
-        sizes: (width, height) of those that can be read.
-        findings: "broken", "skipped" (no pictures, or in no class), "in two splits" and
-            "twice in one" -> what is so, each with its path.
-    """
-
-    counts: dict[str, dict[str, int]]
-    sizes: list[tuple[int, int]]
-    findings: dict[str, list[str]]
-
-    def __str__(self) -> str:
-        lines = []
-        for split, counts in self.counts.items():
-            shown = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-            lines.append(f"{split}: {sum(counts.values()):,} pictures: {shown}")
-        if self.sizes:
-            sizes = [f"{x} × {y}" for x, y in sorted(self.sizes, key=math.prod)]
-            shown = ", ".join((sizes[0], sizes[len(sizes) // 2], sizes[-1]))
-            lines.append(f"smallest, median and largest: {shown} pixels")
-        for title, items in self.findings.items():
-            lines += [f"{title}: {len(items)}", *(f"    {item}" for item in items)]
-        return "\n".join(lines)
-
-
-def check_folder(data: str | Path, max_pixels: int = MAX_PIXELS) -> Report:
-    """Read every picture of a data set, and report what is in it and what is wrong.
+def check_folder(
+    data: str | Path, max_pixels: int = MAX_PIXELS
+) -> tuple[list[str], dict[str, list[str]]]:
+    """Read every picture of a data set: what is in it, and what is wrong.
 
     Args:
         data: as for ``find_splits``.
         max_pixels: see ``read_picture``.
 
+    Returns:
+        (a line for each split and one for the sizes of the pictures, findings): these
+        are "broken", "skipped" (no pictures, or in no class), "in two splits" and
+        "twice in one" -> what is so, each with its path.
+
     Raises:
         OSError, ValueError: as ``find_splits``.
     """
-    report = Report({}, [], collections.defaultdict(list))
+    lines, findings = [], collections.defaultdict(list)
     places = collections.defaultdict(list)  # of each picture
     for split, folder in find_splits(data).items():
-        classes, pictures, others = scan_folder(folder)
-        counts = report.counts[split] = dict.fromkeys(classes, 0)
-        report.findings["skipped"] += others
+        found, others = scan_folder(folder)
+        findings["skipped"] += others + found.pop("")
+        counts = ", ".join(f"{name} {len(found[name]):,}" for name in found)
+        pictures = [*itertools.chain(*found.values())]
+        lines.append(f"{split}: {len(pictures):,} pictures: {counts}")
         for path in tqdm(pictures, split, leave=False, disable=None):
             try:
-                counts[Path(path).parts[len(folder.parts)]] += 1
-                key = pixel_hash(path, max_pixels)
-            except KeyError:
-                report.findings["skipped"].append(path)  # it is in no class
+                places[pixel_hash(path, max_pixels)].append((split, path))
             except (OSError, ValueError) as error:
-                report.findings["broken"].append(str(error))
-            else:
-                report.sizes.append(key[0])
-                places[key].append((split, path))
+                findings["broken"].append(str(error))
     for twins in places.values():
         if len(twins) > 1:
             is_leak = len({split for split, _ in twins}) > 1
             title = "in two splits" if is_leak else "twice in one"
-            report.findings[title].append(" = ".join(path for _, path in twins))
-    return report
+            findings[title].append(" = ".join(path for _, path in twins))
+    sizes = sorted((size for size, _ in places), key=math.prod)
+    if sizes:
+        shown = (sizes[0], sizes[len(sizes) // 2], sizes[-1])
+        shown = ", ".join(f"{width} × {height}" for width, height in shown)
+        lines.append(f"smallest, median and largest: {shown} pixels")
+    return lines, findings

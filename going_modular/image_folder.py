@@ -2,7 +2,6 @@
 """The image-folder data set, and pictures that two folders share."""
 
 import collections
-import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import v2
 from tqdm import tqdm
 
 from going_modular.pictures import MAX_PIXELS, list_pictures, read_picture, scan_folder
@@ -45,32 +43,6 @@ def find_leaks(
     ]
 
 
-class BrokenPictures(ValueError):
-    """Pictures that cannot be used, all of them in one message.
-
-    Args:
-        errors: what is wrong with each, beginning with its path.
-    """
-
-    def __init__(self, errors: list[str]):
-        self.errors = errors
-        text = "; ".join(errors)
-        if len(errors) > 1:
-            text = f"{len(errors)} pictures cannot be used: {text}"
-        if "pixels, the limit is" in text:
-            text += ", or raise the limit with --max-pixels"
-        super().__init__(text)
-
-
-def try_prepare(prepare: Callable, max_pixels: int, path: Any) -> Any:
-    """Return what ``prepare`` makes of a picture, or the error if it is broken."""
-    try:
-        picture = read_picture(path, max_pixels=max_pixels)
-    except (OSError, ValueError) as error:
-        return error
-    return prepare(picture)
-
-
 KEPT_BYTES = 4 * 2**30  # images of up to so many bytes in all are kept in memory
 
 
@@ -96,8 +68,8 @@ class ImageFolderDataset(Dataset):
 
     Raises:
         FileNotFoundError: if the folder is missing.
-        ValueError: if there are no class folders, or one is empty or not in classes.
-        BrokenPictures: as ``keep``.
+        ValueError: if there are no class folders, one is empty or not in classes; as
+            ``refuse_broken``, if ``prepare`` is given.
     """
 
     def __init__(
@@ -110,33 +82,28 @@ class ImageFolderDataset(Dataset):
         num_workers: int = 0,
         max_pixels: int = MAX_PIXELS,
     ):
-        self.folder = folder = Path(folder).expanduser()
-        found, pictures, self.skipped = scan_folder(folder)
-        if not found:
+        self.folder = Path(folder).expanduser()
+        found, self.skipped = scan_folder(self.folder)
+        self.skipped += found.pop("")
+        self.classes = classes or [*found]
+        if not found or not {*found} <= {*self.classes}:
             raise ValueError(
-                f"{folder} holds no folders: it needs one for each class, such as "
-                f"{folder}/cat"
+                f"{self.folder} holds {', '.join(found) or 'no folders'}: it needs one "
+                f"for each class, such as {', '.join(self.classes or ['cat'])}"
             )
-        self.classes = classes or found
         self.class_to_idx = {name: label for label, name in enumerate(self.classes)}
-        if not set(found) <= set(self.classes):
-            raise ValueError(f"{folder} holds {found}, but the classes are {classes}")
-        paths: dict[str, list[str]] = {name: [] for name in found}
-        for path in pictures:
-            name = Path(path).parts[len(folder.parts)]
-            paths.get(name, self.skipped).append(path)
         self.samples = [
             (path, self.class_to_idx[name])
             for name in found
-            for path in paths[name] or list_pictures(folder / name)  # raises if empty
+            for path in found[name] or list_pictures(self.folder / name)  # raises
         ]
-        self.transform = transform
+        self.transform, self.prepare = transform, prepare
         self.max_pixels = max_pixels
         self.kept: Any = None
-        if prepare is not None:
-            self.keep(prepare, num_workers)
+        if prepare:
+            refuse_broken(self.keep(prepare, num_workers))
 
-    def keep(self, prepare: Callable, num_workers: int = 0) -> None:
+    def keep(self, prepare: Callable, num_workers: int = 0) -> list[str]:
         """Read all pictures and keep what ``prepare`` makes of them in memory.
 
         If that would be more than KEPT_BYTES, ``prepare`` runs at each access instead.
@@ -145,38 +112,47 @@ class ImageFolderDataset(Dataset):
             prepare: from PIL image to, most often, a tensor; run once per picture.
             num_workers: processes that do it.
 
-        Raises:
-            BrokenPictures: if there are some, which are all listed.
+        Returns:
+            What is wrong with the pictures that cannot be used, for ``refuse_broken``.
         """
+        self.prepare = prepare
         paths: Any = [path for path, _ in self.samples]
-        work: Any = functools.partial(try_prepare, prepare, self.max_pixels)
-        items: Any = map(work, paths)
-        if num_workers:
-            own = torch.Generator()  # from which it draws, not from torch's own
-            items = DataLoader(
-                paths, None, num_workers=num_workers, collate_fn=work, generator=own
-            )
+        items = DataLoader(
+            paths,
+            None,
+            num_workers=num_workers,
+            collate_fn=self.try_read,
+            generator=torch.Generator(),  # from which it draws, not from torch's own
+        )
         kept: Any = [None] * len(paths)
         errors = []
-        bar: Any = tqdm(items, "pictures", len(paths), leave=False, disable=None)
+        bar: Any = tqdm(items, "pictures", leave=False, disable=None)
         for index, item in enumerate(bar):
             if isinstance(item, Exception):
                 errors.append(str(item))
-                continue
             if errors:
                 continue  # all that is left to do is to find the others
-            if index == 0 and getattr(item, "nbytes", 0) * len(paths) > KEPT_BYTES:
-                steps = [prepare, self.transform] if self.transform else [prepare]
-                self.transform = v2.Compose(steps)
-                return
             if index == 0 and isinstance(item, torch.Tensor):
+                if item.nbytes * len(paths) > KEPT_BYTES:
+                    return []
                 kept = item.new_empty((len(paths), *item.shape))  # (N, C, H, W)
-            elif isinstance(kept, torch.Tensor) and item.shape != kept.shape[1:]:
+            if isinstance(kept, torch.Tensor) and item.shape != kept.shape[1:]:
                 kept = [*kept]  # of several shapes
             kept[index] = item
-        if errors:
-            raise BrokenPictures(errors)
         self.kept = kept
+        return errors
+
+    def try_read(self, path: str) -> Any:
+        """Return what ``read`` does, or the error if the picture is broken."""
+        try:
+            return self.read(path)
+        except (OSError, ValueError) as error:
+            return error
+
+    def read(self, path: str) -> Any:
+        """Return what ``prepare`` makes of a picture."""
+        picture = read_picture(path, max_pixels=self.max_pixels)
+        return self.prepare(picture) if self.prepare else picture
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -193,11 +169,16 @@ class ImageFolderDataset(Dataset):
                     index, seed = index
                     torch.default_generator.manual_seed(seed)
                 path, label = self.samples[index]
-                if self.kept is None:
-                    image = read_picture(path, max_pixels=self.max_pixels)
-                else:
-                    image = self.kept[index]
-                if self.transform:
-                    image = self.transform(image)
-                items.append((image, label))
+                image = self.read(path) if self.kept is None else self.kept[index]
+                items.append(
+                    (self.transform(image) if self.transform else image, label)
+                )
         return items
+
+
+def refuse_broken(errors: list[str]) -> None:
+    """Raise ValueError with all that is wrong with pictures, if there is anything."""
+    if errors:
+        text = "; ".join(errors)
+        more = ", or raise the limit with --max-pixels" if "pixels" in text else ""
+        raise ValueError(f"pictures that cannot be used, {len(errors)}: {text}{more}")

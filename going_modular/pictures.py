@@ -113,16 +113,12 @@ def decode(picture: Image.Image, max_pixels: int) -> Image.Image:
     """Return an opened picture in RGB.
 
     Raises:
-        RefusedPicture: if it is too large, would take too long, or is a preview.
+        RefusedPicture: if it is too large, or would take too long.
     """
     if picture.width * picture.height > max_pixels:
         raise RefusedPicture(
             f"has {picture.width:,} × {picture.height:,} pixels, the limit is "
             f"{max_pixels:,}: make it smaller first"
-        )
-    if getattr(picture, "tag_v2", {}).get(254, 0) & 1:
-        raise RefusedPicture(
-            "is a small preview in a camera's raw photograph: save that as JPEG"
         )
     if picture.format in ("JPEG", "MPO") and picture.fp:  # fp: not decoded yet
         picture.fp.seek(0)
@@ -131,7 +127,7 @@ def decode(picture: Image.Image, max_pixels: int) -> Image.Image:
             raise RefusedPicture(
                 f"has {scans:,} scans, the limit is {MAX_SCANS}: save it anew"
             )
-    picture.load()
+    picture.load()  # here: as_rgb forgives what goes wrong in notes
     return as_rgb(picture)
 
 
@@ -149,7 +145,7 @@ def read_picture(
         max_pixels: a larger picture is refused before it is decoded.
 
     Raises:
-        FileNotFoundError, TypeError: if there is no file, if source is anything else.
+        FileNotFoundError: if there is no file.
         ValueError: if it is none of FORMATS, damaged, too large, or takes too long.
     """
     if isinstance(source, str | os.PathLike):
@@ -158,11 +154,6 @@ def read_picture(
         name, source = name or str(source), Path(source).read_bytes()
     if isinstance(source, bytes | bytearray):
         source = io.BytesIO(source)
-    if not (isinstance(source, Image.Image) or hasattr(source, "read")):
-        raise TypeError(
-            "a picture is a path, a file object, bytes or a PIL image, not a "
-            f"{type(source).__name__}"
-        )
     if max_pixels > MAX_PIXELS:  # whoever asks for it; Pillow has a limit as well
         Image.MAX_IMAGE_PIXELS = max_pixels
     try:
@@ -172,8 +163,6 @@ def read_picture(
         return decode(source, max_pixels)
     except RefusedPicture as error:
         problem = str(error)
-    except Image.DecompressionBombError:
-        problem = f"has too many pixels, the limit is {max_pixels:,}: make it smaller"
     except Exception as error:  # a damaged file makes decoders stumble in many ways
         problem = (
             f"cannot be decoded ({error}): fetch it again, or take it out of the folder"
@@ -184,46 +173,45 @@ def read_picture(
 HIDDEN = re.compile(r"\.|(__MACOSX|Thumbs\.db|desktop\.ini)$")
 
 
-def scan_folder(folder: str | Path) -> tuple[list[str], list[str], list[str]]:
+def scan_folder(folder: str | Path) -> tuple[dict[str, list[str]], list[str]]:
     """Look through a folder and all below it, but for what is hidden.
 
     A link to a folder is followed only if it leads elsewhere: not to a place within,
     which is visited anyway, nor to one that holds this folder.
 
     Returns:
-        (folders, pictures, others), sorted: the names of the folders directly in it,
-        the paths of all files with one of EXTENSIONS, those of all other files and of
-        links that are not followed.
+        ({name of a folder directly in it: paths of all pictures there and below},
+        paths of all other files, and of links that are not followed), sorted. A
+        picture is what has one of EXTENSIONS; those in no folder are at "".
 
     Raises:
         FileNotFoundError: if there is no such folder.
         OSError: if a folder may not be read.
     """
-    if not os.path.isdir(folder):
+    folder = Path(folder)
+    if not folder.is_dir():
         raise missing("folder", folder)
-    root = Path(folder).resolve()
-    seen, top, pictures, others, errors = {root}, [], [], [], []
-    for place, folders, files in os.walk(folder, True, errors.append, True):
-        folders.sort()  # in which order os.walk goes on
-        for name in [*folders]:
-            path = Path(place, name)
-            real = path.resolve()
-            leads_back = real.is_relative_to(root) or root.is_relative_to(real)
-            is_hidden = HIDDEN.match(name)
-            if is_hidden or path.is_symlink() and leads_back or real in seen:
-                folders.remove(name)  # so os.walk leaves it out
-                others += [] if is_hidden else [str(path)]
-            else:
+    root, others, waiting = folder.resolve(), [], [folder]
+    seen = {root, *root.parents}
+    found: dict[str, list[str]] = {}
+    for place in waiting:  # which grows
+        top = place.relative_to(folder).parts[:1]
+        pictures = found.setdefault("".join(top), [])
+        for path in sorted(place.iterdir()):
+            real = path.resolve() if path.is_dir() else root
+            leads_within = path.is_symlink() and real.is_relative_to(root)
+            if HIDDEN.match(path.name):
+                continue
+            if real not in seen and not leads_within:
                 seen.add(real)
-        top = top or sorted(folders)
-        for name in files:
-            known = pictures if name.lower().endswith(EXTENSIONS) else others
-            if not HIDDEN.match(name):
-                known.append(os.path.join(place, name))
-    if errors:
-        raise errors[0]
-    pictures.sort(key=os.path.split)  # folder by folder
-    return top, pictures, sorted(others)
+                waiting.append(path)
+            elif path.suffix.lower() in EXTENSIONS:
+                pictures.append(str(path))
+            else:
+                others.append(str(path))
+    for pictures in found.values():
+        pictures.sort(key=os.path.split)  # folder by folder
+    return found, sorted(others)
 
 
 def count_endings(paths: Iterable[str | Path]) -> str:
@@ -239,7 +227,8 @@ def list_pictures(folder: str | Path) -> list[str]:
         FileNotFoundError: if there is no such folder.
         ValueError: if it has no picture.
     """
-    _, pictures, others = scan_folder(folder)
+    found, others = scan_folder(folder)
+    pictures = [path for paths in found.values() for path in paths]
     if not pictures:
         raise ValueError(
             f"{folder} holds no picture, nothing that ends in {', '.join(EXTENSIONS)}; "

@@ -211,13 +211,6 @@ def test_no_other_decoder_is_tried(kind, monkeypatch):
         read_picture(content)
 
 
-def test_the_preview_of_a_raw_photograph_is_not_taken_for_it():
-    content = saved(GRAY, "TIFF", tiffinfo={254: 1})
-    with pytest.raises(ValueError, match="in a camera's raw photograph"):
-        read_picture(content)
-    assert read_picture(saved(GRAY, "TIFF", tiffinfo={254: 0})).size == (6, 4)
-
-
 def test_the_limit_in_pixels_can_be_set():
     content = saved(GRAY, "PNG")
     assert read_picture(content, max_pixels=24).size == (6, 4)
@@ -229,7 +222,7 @@ def test_the_limit_in_pixels_can_be_set():
 def test_a_raised_limit_is_not_undone_by_pillows(monkeypatch):
     content = saved(GRAY, "PNG")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # it refuses twice as many
-    with pytest.raises(ValueError, match="has too many pixels, the limit is"):
+    with pytest.raises(ValueError, match="cannot be decoded .* exceeds limit"):
         read_picture(content)
     assert read_picture(content, max_pixels=60_000_000).size == (6, 4)
 
