@@ -32,7 +32,7 @@ def plot_cycle() -> plt.Figure:
         _arrow(ax, start, end, GRAY, "-")
     for end, label, where in (
         (places[0], "more data?", (0.06, 0.42)),
-        (places[1], "another model?", (0.2, 0.02)),
+        (places[1], "another model?", (0.36, -0.06)),
         (places[2], "another learning rate?", (0.02, -0.4)),
     ):
         _arrow(ax, places[4], end, "C3", "--")
@@ -85,7 +85,7 @@ def plot_errors(
     ax.scatter(x, y, s=24, color="C1", label="targets", zorder=3)
     ax.scatter(x, guess, s=30, marker="x", color="C2", label="predictions", zorder=3)
     ax.set(xlabel="x", ylabel="y", ylim=(0, None))
-    ax.legend(loc="center left")
+    ax.legend(loc="lower center", ncols=3)
     return ax.figure
 
 
@@ -119,16 +119,16 @@ def plot_rates(runs: dict[float, list[float]]) -> plt.Figure:
         runs: learning rate -> the loss of every epoch. A panel whose loss grows without
             end is cut at twenty times the first loss.
     """
-    title = "One crawls, one arrives, one is thrown out"
+    title = "One arrives, one is thrown out, one crawls"
     axes = new_axes(3.4, 3.2, len(runs), len(runs), title)
     for ax, (lr, losses) in zip(axes, runs.items(), strict=True):
         ax.plot(losses, lw=2)
         share = losses[-1] / losses[0]
-        words = f"{share:.0%} of it is left" if share < 1 else f"{share:.0e} times it"
+        words = f"{share:.1%} of the loss is left" if share < 1 else "no end in sight"
         ax.set_title(f"lr {lr}: {words}", fontsize=10)
         ax.set(xlabel="epoch", ylim=(0, min(1.1 * max(losses), 20 * losses[0])))
         if share > 1:
-            ax.set_xlim(0, 12)
+            ax.set_xlim(0, 8)
     axes[0].set_ylabel("loss")
     return axes[0].figure
 
@@ -142,20 +142,22 @@ def plot_landscape(
 
     Args:
         loss_at: (weight, bias) -> loss.
-        paths: name -> the (weight, bias) of every epoch; outside the map it is cut.
+        paths: name -> the (weight, bias) of every epoch, drawn until it leaves the map.
         goal: the (weight, bias) where the loss is smallest.
     """
     title = "The loss is a valley; the learning rate is how far each step goes"
     axes = new_axes(3.6, 3.6, len(paths), len(paths), title)
-    weights, biases = torch.linspace(-1.6, 2.6, 60), torch.linspace(-1.5, 2.1, 60)
+    weights, biases = torch.linspace(-0.5, 1.9, 60), torch.linspace(-0.9, 1.5, 60)
     heights = [[loss_at(w, b) for w in weights.tolist()] for b in biases.tolist()]
-    levels = [0.0005, 0.003, 0.01, 0.03, 0.1, 0.3, 0.7, 1.5, 3, 6]
+    levels = [0.0001, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.7, 1.5, 3, 6]
     for ax, (name, path) in zip(axes, paths.items(), strict=True):
         ax.contourf(weights, biases, heights, levels, cmap="Blues", norm="log")
-        ax.plot(*zip(*path, strict=True), ".-", color="C3", lw=1.2, ms=5)
+        away = [max(abs(w - goal[0]), abs(b - goal[1])) > 1.2 for w, b in path]
+        inside = path[: away.index(True) + 1] if any(away) else path
+        ax.plot(*zip(*inside, strict=True), ".-", color="C3", lw=1.2, ms=6)
         ax.plot(*path[0], "o", color="black", ms=7, label="start")
-        ax.plot(*goal, "*", color="gold", mec="black", ms=14, label="goal")
-        ax.set(xlim=(-1.6, 2.6), ylim=(-1.5, 2.1), xlabel="weight")
+        ax.plot(*goal, "*", color="gold", mec="black", ms=12, label="goal")
+        ax.set(xlim=(-0.5, 1.9), ylim=(-0.9, 1.5), xlabel="weight")
         ax.set_title(name, fontsize=10)
     axes[0].set_ylabel("bias")
     axes[0].legend(loc="upper right")
@@ -164,13 +166,14 @@ def plot_landscape(
 
 def plot_forgotten(right: list[float], forgotten: list[float]) -> plt.Figure:
     """Draw two trainings' losses, one of which never zeroed its gradients."""
-    late = sum(forgotten[100:]) / len(forgotten[100:]) / forgotten[0]
+    late = sum(forgotten[50:]) / len(forgotten[50:]) / forgotten[0]
     title = f"Without zero_grad, {late:.0%} of the first loss is left, on average"
     ax = new_axes(7.5, 3.5, title=title)[0]
     ax.plot(forgotten, color="C3", label="without zero_grad")
     ax.plot(right, color="C0", lw=2, label="with zero_grad")
-    ax.set(xlabel="epoch", ylabel="mean squared error", ylim=(0, None))
-    ax.legend(loc="upper right")
+    ax.set(xlabel="epoch", ylabel="mean squared error")
+    ax.set_ylim(0, 1.3 * max(forgotten))
+    ax.legend(loc="upper right", ncols=2)
     return ax.figure
 
 
