@@ -10,7 +10,7 @@ import re
 import shutil
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -123,15 +123,19 @@ WRAPPERS = (
 )
 
 
-def unwrap(state: Any, names: Iterable[str], path: object) -> dict[str, torch.Tensor]:
-    """Return a state dict with the names from before its model was wrapped.
+def check_fit(
+    state: Any, model: nn.Module, path: object, compare: bool = True
+) -> dict[str, torch.Tensor]:
+    """Return a state dict for ``load_state_dict``, or raise ValueError.
 
-    Such wrappers are DataParallel, torch.compile, AveragedModel, or several of them.
+    Names, shapes, dtypes and layouts must be the model's. Names from before a model was
+    wrapped come back: by DataParallel, torch.compile, AveragedModel, or several.
 
     Args:
-        state: name -> tensor; anything else is refused with ValueError.
-        names: the model's, of which some may look like a wrapper's.
+        state: name -> tensor; anything else is refused.
+        model: the model that it is for.
         path: where it comes from, for the message.
+        compare: if False, the names alone are seen to.
     """
     if not isinstance(state, dict) or not all(
         isinstance(value, torch.Tensor) and not value.is_nested and not value.is_meta
@@ -141,25 +145,13 @@ def unwrap(state: Any, names: Iterable[str], path: object) -> dict[str, torch.Te
             f"{path} holds a {type(state).__name__}, not named tensors with values; "
             "save it with save_model"
         )
-    own = {re.sub(WRAPPERS, "", name): name for name in names}
-    plain = {re.sub(WRAPPERS, "", str(name)): value for name, value in state.items()}
-    plain.pop("n_averaged", None)
-    return {own.get(name, name): value for name, value in plain.items()}
-
-
-def check_fit(state: Any, model: nn.Module, path: object) -> dict[str, torch.Tensor]:
-    """Return a state dict for ``load_state_dict``, or raise ValueError.
-
-    Names, shapes, dtypes and layouts must be the model's. Those of a wrapped model
-    are unwrapped.
-
-    Args:
-        state: name -> tensor; anything else is refused.
-        model: the model that it is for.
-        path: where it comes from, for the message.
-    """
     own = model.state_dict()
-    state = unwrap(state, own, path)
+    names = {re.sub(WRAPPERS, "", name): name for name in own}  # some look wrapped
+    state = {re.sub(WRAPPERS, "", str(name)): value for name, value in state.items()}
+    state.pop("n_averaged", None)
+    state = {names.get(name, name): value for name, value in state.items()}
+    if not compare:
+        return state
     facts, wanted = (
         {
             name: f"{tuple(value.shape)} {value.dtype} {value.layout}"

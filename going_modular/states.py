@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from going_modular.checkpoints import check_fit, read_plain, to_json, unwrap, whole_file
+from going_modular.checkpoints import check_fit, read_plain, to_json, whole_file
 from going_modular.config import Config, read_config
 from going_modular.distributed import mean_row
 from going_modular.engine import train_epochs
@@ -129,7 +129,7 @@ def load_weights(config: Config, model: torch.nn.Module, names: list[str]) -> li
     path = Path(config.weights)
     path = path / "best.pt" if path.is_dir() else path
     others, own, notes = names, model.state_dict(), []
-    state = unwrap(read_plain(path), own, path)
+    state = check_fit(read_plain(path), model, path, compare=False)
     with contextlib.suppress(OSError, ValueError):  # there are weights alone
         others = read_config(path)[1]
     network, wider = blueprint(config, len(names) + 1)
