@@ -1,5 +1,6 @@
 """Pictures of lesson 02: how a network folds the plane, and how its answers are cut."""
 
+import copy
 import math
 
 import matplotlib.pyplot as plt
@@ -14,24 +15,23 @@ def plot_points(
     X: torch.Tensor, y: torch.Tensor, names: list[str], title: str
 ) -> plt.Axes:
     """Draw points (N, 2), colored by their labels y, (N,) or (N, 1), in 0..K-1."""
-    _, ax = plt.subplots(figsize=(3.8, 3.5), layout="constrained")
+    _, ax = plt.subplots(figsize=(4.6, 3.5), layout="constrained")
     for label, name in enumerate(names):
         points = X[y.flatten() == label]
         ax.scatter(points[:, 0], points[:, 1], s=8, label=name)
     ax.set(xlabel="feature 1", ylabel="feature 2", aspect="equal", title=title)
-    ax.legend(loc="best")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return ax
 
 
-def plot_line_loss(
-    confidence: torch.Tensor, losses: torch.Tensor, title: str
-) -> plt.Axes:
+def plot_line_loss(confidence: torch.Tensor, losses: torch.Tensor) -> plt.Axes:
     """Draw the loss of a line over its confidence, and that of "fifty-fifty"."""
     _, ax = plt.subplots(figsize=(6, 3), layout="constrained")
     ax.plot(confidence, losses, label="the line with the best accuracy")
     style = {"color": "C3", "linestyle": "dashed"}
     ax.axhline(math.log(2), label='"fifty-fifty" everywhere: log 2', **style)
-    ax.set(xlabel="confidence", ylabel="cross-entropy", title=title)
+    ax.set(xlabel="confidence", ylabel="cross-entropy")
+    ax.set_title("The best line's loss is worse than that of no opinion")
     ax.legend()
     return ax
 
@@ -109,7 +109,7 @@ def plot_folds(model: nn.Sequential, X: torch.Tensor, title: str) -> plt.Figure:
         X: points (N, 2); the picture covers them.
         title: of the figure.
     """
-    hidden, relu, out = (layer.cpu() for layer in model)
+    hidden, relu, out = copy.deepcopy(model).cpu()
     ticks, extent, points = _plane(X.cpu())
     added = relu(hidden(points)) * out.weight  # (G * G, H), one column a unit
     added = added[:, added.std(dim=0).argsort(descending=True)]
@@ -142,7 +142,9 @@ def plot_polygon(
     plot_decision_boundary(model, X, y, title, ax)
     limits = ax.axis()
     ticks, _, points = _plane(X.cpu())
-    folds = model[0].cpu()(points)  # (G * G, H): where one is 0, its unit bends
+    folds = copy.deepcopy(model[0]).cpu()(
+        points
+    )  # (G * G, H): where one is 0, its unit bends
     for fold in folds.T:
         grid = fold.reshape(len(ticks), len(ticks))
         if grid.min() < 0 < grid.max():
@@ -190,15 +192,14 @@ def plot_chain(logits: list[float], threshold: float, title: str) -> plt.Axes:
 
 
 def plot_thresholds(
-    probs: torch.Tensor, labels: torch.Tensor, thresholds: list[float], title: str
+    probs: torch.Tensor, labels: torch.Tensor, thresholds: list[float]
 ) -> plt.Figure:
     """Draw the probabilities of both classes as histograms, cut at each threshold.
 
     Args:
         probs: probabilities of class 1, faulty, (N,) or (N, 1).
         labels: 1 faulty, 0 fine, of the same shape.
-        thresholds: a panel each.
-        title: of the figure.
+        thresholds: a panel each, falling.
     """
     fig, axes = plt.subplots(
         2,
@@ -223,5 +224,5 @@ def plot_thresholds(
             ax.legend(loc="upper right" if threshold < 0.6 else "upper center")
         column[0].set_title(f"threshold {threshold}")
         column[1].set(xlabel="probability of being faulty", yscale="log")
-    fig.suptitle(title)
+    fig.suptitle("A lower threshold: more faults found, more false alarms")
     return fig
