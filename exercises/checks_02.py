@@ -411,7 +411,7 @@ def check_confusion_matrix(confusion_matrix):
 
 
 def make_moons(num_points: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return points on two interlocked half circles, turned at random, and labels.
+    """Return points on two interlocked half circles, and their labels.
 
     Args:
         num_points: of both moons together.
