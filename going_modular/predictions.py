@@ -88,8 +88,8 @@ def pred_and_plot_image(
         check_device(model, device)
     if transform is None:
         size = [image_size] * 2 if isinstance(image_size, int) else image_size
-        mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-        _, _, to_float = create_transforms(1, "none", mean, std)
+        network = NETWORKS["effnetb2"]  # trained on ImageNet
+        _, _, to_float = create_transforms(1, "none", network.mean, network.std)
         transform = v2.Compose([v2.Resize(size), v2.PILToTensor(), to_float])
     with model_mode(model, training=False):
         ranked = rank_classes(model, picture, class_names, transform)

@@ -484,7 +484,7 @@ BAD_FOLDERS = {
     "no folder": "no folder .*pictures",
     "no train": "holds (test, valid|valid, test), but no train",
     "empty class": "dog holds no picture",
-    "other classes": r"same classes.*first has \['dog'\].*second \['wolf'\]",
+    "other classes": r"same classes: only one has \['dog', 'wolf'\]",
     "text": r"notes\.jpg is not a picture.*replace it",
     "truncated": r"3\.png cannot be decoded",
     "too large": r"\.png has 20 × 20 pixels.*limit is 399",
