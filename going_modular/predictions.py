@@ -164,6 +164,8 @@ class Predictor:
                 if images:
                     logits = self.model(torch.stack(images).to(self.device))
                     rows = class_probs(logits).tolist()
+                    if not logits.isfinite().all():
+                        raise ValueError("the model gives NaN: take an earlier one")
                 for error in errors:
                     yield error or rows.pop(0)
 

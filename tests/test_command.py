@@ -792,7 +792,7 @@ def test_a_network_of_ones_own_predicts(own, resumed, picture, registered):
 def test_a_network_of_ones_own_is_exported(own, resumed, picture, registered):
     printed = printed_by(own("export", resumed))
     assert (
-        "RGB, resized by squash, (pixel / 255 - [0.485, 0.456, 0.406]) / [0.229"
+        "RGB, resized by squash, (pixel / 255 - (0.485, 0.456, 0.406)) / (0.229"
         in printed
     )
     assert_onnx_agrees(resumed / "model.onnx", Predictor.load(resumed), picture)

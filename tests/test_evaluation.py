@@ -271,6 +271,23 @@ def test_predict_refuses_odd_options(option, run, data, capsys):
     assert status == 2 and lines == [] and len(errors) == 1
 
 
+def test_predict_prints_no_nan(run, data, capsys):
+    model = Predictor.load(run).model
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(3e38)
+    Predictor(model, NAMES, None, config=CONFIG).save(run)
+    status, lines, errors = command(capsys, "predict", run, data / "test")
+    assert (status, lines) == (2, []) and "the model gives NaN" in errors[0]
+
+
+def test_a_table_overwrites_nothing(run, data, tmp_path, capsys):
+    (tmp_path / "mine.csv").write_text("mine")
+    words = ("predict", run, data / "test", "--csv", tmp_path / "mine.csv")
+    assert command(capsys, *words)[:2] == (2, [])
+    assert (tmp_path / "mine.csv").read_text() == "mine"
+
+
 def test_only_a_table_or_an_evaluation_loads_what_draws(run, data, root, tmp_path):
     """Predicting in a process of its own loads neither matplotlib nor torchmetrics."""
     import subprocess

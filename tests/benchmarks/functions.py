@@ -10,6 +10,7 @@ import contextlib
 import io
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from inspect import CO_OPTIMIZED
 from pathlib import Path
@@ -32,11 +33,13 @@ def functions_passed(action: Callable[[], object]) -> dict[str, list[str]]:
         if event == "call" and path.parent == PACKAGE and own:
             passed.setdefault(path.stem, set()).add(code.co_qualname)
 
+    threading.setprofile(see)
     sys.setprofile(see)
     try:
         action()
     finally:
         sys.setprofile(None)
+        threading.setprofile(None)
     return {module: sorted(passed[module]) for module in sorted(passed)}
 
 
