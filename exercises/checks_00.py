@@ -466,7 +466,7 @@ def check_restore(restore: Callable) -> str:
     for _ in range(2):
         originals, goals = _photographs(40), _photographs(40)
         mixing = torch.eye(3)[torch.randperm(3)]  # a channel, and a part of the others
-        mixing = 0.45 * mixing + 0.25 * torch.rand(3, 3) * (1 - mixing)
+        mixing = 0.5 * mixing + 0.2 * torch.rand(3, 3) * (1 - mixing)
         constant = 0.15 * torch.rand(3, 1, 1)
         filtered, others = (
             (torch.einsum("kc,bchw->bkhw", mixing, images) + constant)
