@@ -16,17 +16,20 @@ RIGHT, WRONG, ORANGE = "#1b7f3b", "#c0392b", "#e67e22"
 
 def draw_answers(
     images: torch.Tensor,
-    answers: Sequence[str],
-    truths: Sequence[str],
+    answers: torch.Tensor,
+    truths: torch.Tensor,
+    class_names: Sequence[str],
     title: str = "",
-    columns: int = 10,
 ) -> plt.Figure:
-    """Draw images (N, 1, H, W) below answers, wrong ones red with the truth."""
-    axes = new_axes(1.15, 1.45, len(images), columns, title)
-    for ax, image, answer, truth in zip(axes, images, answers, truths, strict=True):
-        ax.imshow(image[0].numpy(), cmap="gray", vmin=0)
-        right = answer == truth
-        caption = answer if right else f"{answer}\nis: {truth}"
+    """Draw images (N, H, W) below the answers, wrong ones red with the truth.
+
+    Answers and truths are the numbers of classes, N or more.
+    """
+    axes = new_axes(1.15, 1.45, len(images), 10, title)
+    for ax, image, k, truth in zip(axes, images, answers, truths, strict=False):
+        ax.imshow(image.numpy(), cmap="gray", vmin=0)
+        right = bool(k == truth)
+        caption = class_names[k] + ("" if right else f"\nis: {class_names[truth]}")
         ax.set_title(caption, fontsize=8, color=RIGHT if right else WRONG)
         ax.axis("off")
     return plt.gcf()

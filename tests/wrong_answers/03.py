@@ -33,6 +33,22 @@ def most_confused(matrix):
     return divmod(matrix.argmax().item(), len(matrix))
 """
 
+CHALLENGE = """\
+def train_network(images, labels):
+    model = nn.Sequential(
+        nn.Conv2d(1, 16, 3, stride=2), nn.BatchNorm2d(16), nn.ReLU(),
+        nn.Conv2d(16, 32, 3, stride=2), nn.BatchNorm2d(32), nn.ReLU(),
+        nn.Flatten(), nn.Linear(32 * 6 * 6, 10),
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for part in torch.randperm(2_000).split(64):
+        loss = F.cross_entropy(model(images[part]), labels[part])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model
+"""
+
 
 def changed(source, *pairs):
     """Return source with parts replaced, each of which must be there."""
@@ -197,6 +213,14 @@ def max_pool(images):
         # the class with the most mistakes, and what it is taken for
         "def most_confused(matrix):\n    matrix = matrix.clone().fill_diagonal_(0)\n"
         "    return matrix.sum(dim=0).argmax().item(), matrix.sum(dim=1).argmax().item()",
+    ],
+    "03.challenge": [
+        CHALLENGE,  # one epoch only
+        changed(CHALLENGE, ("        loss.backward()\n", "")),
+        changed(CHALLENGE, ("nn.Linear(32 * 6 * 6, 10)", "nn.Linear(32 * 6 * 6, 100), nn.ReLU(), nn.Linear(100, 10)")),
+        changed(CHALLENGE, ("return model", "return model(images)")),
+        changed(CHALLENGE, ("return model", "return nn.Sequential(model, nn.Flatten(0))")),
+        changed(CHALLENGE, ("labels[part])", "labels[torch.randperm(2_000)[: len(part)]])")),
     ],
 }  # fmt: skip
 RIGHT = {
