@@ -219,22 +219,10 @@ def train(
     Returns:
         {"train_loss": [...], "train_acc": [...], "test_loss": [...], "test_acc": [...]}
     """
-    rows = list(
-        train_epochs(
-            model,
-            train_dataloader,
-            test_dataloader,
-            optimizer,
-            loss_fn,
-            epochs,
-            device,
-            scheduler=scheduler,
-            metric=metric,
-            per_batch=per_batch,
-            max_norm=max_norm,
-            update=update,
-        )
-    )
+    objects = model, train_dataloader, test_dataloader, optimizer, loss_fn
+    options = {"scheduler": scheduler, "metric": metric, "per_batch": per_batch}
+    options |= {"max_norm": max_norm, "update": update}
+    rows = list(train_epochs(*objects, epochs, device, **options))
     return {name: [row[name] for row in rows] for name in rows[0] if name != "epoch"}
 
 
