@@ -1,6 +1,7 @@
 """Checks of the exercises and the challenge in 01_workflow.ipynb."""
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -204,16 +205,17 @@ def check_sgd_update(sgd_update):
         if stale:
             for parameter in parameters:
                 parameter.grad = torch.ones_like(parameter)
+        originals = list(parameters)
         try:
             sgd_update(loss, parameters, lr)
         except (RuntimeError, AttributeError, TypeError) as error:
             raise Wrong(
                 f"your answer raised {type(error).__name__}: {error}",
-                "change parameters inside `with torch.no_grad():`; a gradient may be "
-                "None: assign, call nothing on it",
+                "change parameters inside `with torch.no_grad():`; before the first "
+                "backward a gradient is None, and None has no zero_()",
             ) from None
         for parameter, wanted, gradient in zip(
-            parameters, expected, gradients, strict=True
+            originals, expected, gradients, strict=True
         ):
             _check_step(parameter, wanted, lr, gradient, stale)
 
@@ -333,7 +335,10 @@ def _check_losses(
     different = [abs(a - b) > 1e-5 for a, b in zip(got, wanted, strict=True)]
     if any(different):
         epoch = different.index(True) + 1
-        if epoch == 2 or abs(got[-1] - pile[-1]) < 1e-5:
+        if abs(got[1] - got[0]) < 1e-7:
+            hint = "the loss did not move: does backward() come before the step, and "
+            hint += "no zero_grad() between the two?"
+        elif epoch == 2 or abs(got[-1] - pile[-1]) < 1e-5:
             hint = (
                 "are old gradients still there? They may be from before your loop, too"
             )
@@ -439,7 +444,9 @@ def check_fit_curve(fit_curve):
     error = sum(errors) / len(errors)
     each = ", ".join(f"{error:.3f}" for error in errors)
     score = f"test error {error:.3f} ({each}); to beat: {TO_BEAT}; the noise: {NOISE}"
-    if not error <= TO_BEAT:  # NaN is no success
+    if not math.isfinite(error):
+        raise Wrong(score, "the training diverged: choose a smaller learning rate")
+    if error > TO_BEAT:
         raise Wrong(
             score,
             "compare the error on the training points: if it is small, use fewer "

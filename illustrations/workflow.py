@@ -63,7 +63,7 @@ def plot_learning_line(
         lines: the predictions (N, 1) of every epoch.
         epochs: which of them to draw.
     """
-    title = f"After {epochs[-1]} steps, a line at random is the price list"
+    title = f"{epochs[-1]} steps turn a random line into the price list"
     ax = new_axes(7, 3.8, title=title)[0]
     ax.scatter(x, y, s=14, color=GRAY, label="receipts")
     colors = plt.colormaps["plasma"](torch.linspace(0.85, 0.1, len(epochs)).numpy())

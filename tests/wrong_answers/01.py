@@ -145,6 +145,7 @@ def squared_error_gradients(X, y, weight, bias):
 """,
     ],
     "01.4": [
+        "def sgd_update(loss, parameters, lr):\n    gradients = torch.autograd.grad(loss, parameters)\n    for i, (p, g) in enumerate(zip(list(parameters), gradients)):\n        parameters[i] = (p - lr * g).detach().requires_grad_()",
         """\
 def sgd_update(loss, parameters, lr):
     for p in parameters:

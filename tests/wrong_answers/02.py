@@ -70,6 +70,7 @@ WRONG = {
         "def log_softmax(logits):\n    s = (logits - logits.amax(dim=1, keepdim=True)).detach()\n    return s - s.exp().sum(dim=1, keepdim=True).log()",
     ],
     "02.6": [
+        "def confusion_matrix(predictions, labels, num_classes):\n    counts = torch.bincount(labels * 10 + predictions, minlength=100)\n    return counts[:100].reshape(10, 10)[:num_classes, :num_classes]",
         "def confusion_matrix(predictions, labels, num_classes):\n"
         "    counts = torch.bincount(predictions * num_classes + labels, minlength=num_classes**2)\n"
         "    return counts.reshape(num_classes, num_classes)",

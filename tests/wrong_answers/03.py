@@ -60,6 +60,7 @@ def changed(source, *pairs):
 
 WRONG = {
     "03.1": [
+        "def make_batches(images, labels, batch_size, generator):\n    order = torch.randperm(len(images), generator=generator)\n    return [((images[part].unsqueeze(1) / images[part].max()).float(), labels[part]) for part in order.split(batch_size)]",
         # not shuffled
         changed(
             BATCHES,
