@@ -81,8 +81,8 @@ RESULTS = {
         "two circles told apart: accuracy {1}, where a straight line has {0}",
     ),
     "03": Result(
-        "for name, row in ladder.items():\n    print",
-        r"CNNModel +([\d.]+) +([\d,]+)",
+        "for name, row in ladder.items():\n    p = ",
+        r"CNNModel +([\d.]+) ± [\d.]+ +([\d,]+)",
         "a convolutional network of {1} parameters: test accuracy {0} on ten kinds of "
         "clothes",
     ),
