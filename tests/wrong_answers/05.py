@@ -92,6 +92,11 @@ WRONG = {
     ],
     "05.3": [
         checkpoint(
+            """**PARTS, "epoch": epoch, "random": torch.get_rng_state()""",
+            "model.load_state_dict",
+            "(lambda state: None)",
+        ),
+        checkpoint(
             """ "model": model.state_dict(), "epoch": epoch, "random": torch.get_rng_state() """,
             "optimizer.load_state_dict",
             "(lambda state: None)",
@@ -110,7 +115,7 @@ WRONG = {
         checkpoint(
             """**PARTS, "epoch": epoch, "random": torch.get_rng_state(), "whole": model"""
         ),
-        "def save(path, model, optimizer, epoch):\n    print(epoch)\n\n\ndef load(path, model, optimizer):\n    return 0",
+        "def save(path, model, optimizer, epoch):\n    print(epoch)\n\n\ndef load(path, model, optimizer):\n    print(path)\n    return 0",
     ],
     "05.4": [
         "def read_log(text):\n    return [json.loads(line) for line in text.split('\\n')[:-1] if line.endswith('}')]",
