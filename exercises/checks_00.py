@@ -453,7 +453,7 @@ def _recorded(function: Callable, walked: list[bool]) -> Callable:
 
 
 BEAT = 3.0  # mean error in brightness levels, of 255
-MORE = "more steps, a larger rate, or inputs around 0 as in 00.5 help."
+MORE = "bring the inputs around 0, as in 00.5; then a step of 1 and more steps help."
 
 
 @capstone("00", "Undo the filter")
@@ -484,7 +484,7 @@ def check_restore(restore: Callable) -> str:
     if worst < BEAT:
         return f"{score}."
     if worst >= untouched:
-        advice = "no better than nothing: is every slope cleared, the rate small?"
+        advice = "no better than nothing: do the steps overshoot? A smaller rate, cleared slopes"
     elif worst > untouched / 5:
         advice = f"does the loss still fall at the end? If so, {MORE}"
     else:

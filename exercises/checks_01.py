@@ -58,6 +58,11 @@ def check_split(split_in_order):
                 "return X_train, y_train, X_test, y_test",
             )
         lengths = [len(part) for part in parts]
+        if lengths[0] == lengths[2] != lengths[1] == lengths[3]:
+            raise Wrong(
+                f"your four parts have the lengths {lengths}",
+                "return them in the order X_train, y_train, X_test, y_test",
+            )
         if lengths[0] + lengths[2] != n or lengths[0] != lengths[1]:
             raise Wrong(
                 f"of {n} items your parts have {lengths[0]} inputs with {lengths[1]} "
