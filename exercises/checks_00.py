@@ -484,7 +484,7 @@ def check_restore(restore: Callable) -> str:
     if worst < BEAT:
         return f"{score}."
     if worst >= untouched:
-        advice = "no better than nothing: do the steps overshoot? A smaller rate, cleared slopes"
+        advice = "the steps overshoot, or slopes are not cleared: a smaller rate"
     elif worst > untouched / 5:
         advice = f"does the loss still fall at the end? If so, {MORE}"
     else:
