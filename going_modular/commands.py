@@ -113,7 +113,7 @@ def predict_command(
         sources += list_pictures(name) if Path(name).is_dir() else [name]
     answers = predictor.probs(sources, batch_size)
     for source, probs in zip(sources, answers, strict=True):
-        if isinstance(probs, Exception):
+        if isinstance(probs, BaseException):
             print(f"error: {probs}", file=sys.stderr)
             continue
         ranked = sort_probs(probs, names)

@@ -1,6 +1,8 @@
 # Written by tools/export.py from 06_transfer_learning.ipynb: edit there, not here.
 """EfficientNet-Lite0: network, published weights and transform."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from torchvision.transforms import v2
@@ -159,7 +161,7 @@ def create_effnet_lite0_model(
         model: (B, 3, H, W) -> logits (B, num_classes); transform: PIL image or uint8
         (..., 3, H, W) -> float32 (..., 3, image_size, image_size), normalized.
     """
-    model = freeze(load_lite0_weights(EfficientNetLite0()))
+    model: Any = freeze(load_lite0_weights(EfficientNetLite0()))
     model.classifier[-1] = nn.Linear(1280, num_classes)
     mean, std = (127 / 255,) * 3, (128 / 255,) * 3  # as trained: (pixel - 127) / 128
     steps = create_transforms(image_size, "none", mean, std)

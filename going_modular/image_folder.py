@@ -117,11 +117,12 @@ class ImageFolderDataset(Dataset):
         """
         self.prepare = prepare
         paths: Any = [path for path, _ in self.samples]
+        read: Any = self.try_read
         items = DataLoader(
             paths,
             None,
             num_workers=num_workers,
-            collate_fn=self.try_read,
+            collate_fn=read,
             generator=torch.Generator(),  # from which it draws, not from torch's own
         )
         kept: Any = [None] * len(paths)
@@ -130,6 +131,7 @@ class ImageFolderDataset(Dataset):
         for index, item in enumerate(bar):
             if isinstance(item, Exception):
                 errors.append(str(item))
+                continue
             if errors:
                 continue  # all that is left to do is to find the others
             if index == 0 and isinstance(item, torch.Tensor):

@@ -3,6 +3,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from going_modular.utils import model_mode, read_outputs
 NO_BATCHES = "the dataloader gave no batches: is it empty, or an iterator used up?"
 
 
-def mean_over_samples(means: list[torch.Tensor], sizes: list[int]) -> float | list:
+def mean_over_samples(means: list[torch.Tensor], sizes: list[int]) -> Any:
     """Return the exact mean over all samples from each batch's mean and size.
 
     Args:

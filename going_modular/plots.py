@@ -3,6 +3,7 @@
 """Figures of data and results."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -89,11 +90,11 @@ def plot_images(
     if len(labels) != len(images):
         raise ValueError(f"there are {len(images)} images but {len(labels)} labels")
     brightest = 255 if images.dtype == torch.uint8 else 1
-    style = {"cmap": "gray", "vmin": 0, "vmax": brightest} | style
+    look: Any = {"cmap": "gray", "vmin": 0, "vmax": brightest} | style
     height = 1.15 + 0.15 * max(len(str(label).splitlines()) for label in labels)
     axes = new_axes(1.15, height, len(images), columns, title)
     for ax, image, label in zip(axes, images.detach().cpu(), labels, strict=True):
         ax.axis("off")
-        ax.imshow(image.permute(1, 2, 0).numpy(), **style)  # (C, H, W) -> (H, W, C)
+        ax.imshow(image.permute(1, 2, 0).numpy(), **look)  # (C, H, W) -> (H, W, C)
         ax.set_title(label, fontsize=8)
     return plt.gcf()

@@ -57,8 +57,9 @@ def compile_model(model: torch.nn.Module, device: torch.device | str) -> Any:
     try:
         torch.compile(lambda x: x * 2)(torch.ones(8, device=device))
     except Exception as error:  # no C++ compiler, no Triton, an unknown Python, ...
+        why = str(error).partition("\n")[0]
         raise ValueError(
-            f"this machine cannot compile models ({error!r:.150}): leave it out, or "
+            f"this machine cannot compile models ({why:.150}): leave it out, or "
             "install what it lacks"
         ) from None
     return torch.compile(model)
@@ -160,5 +161,5 @@ class Updater:
         if scaler.get_scale() < found_scale:  # the gradients overflowed: no step
             optimizer.zero_grad()
             optimizer.step()  # does nothing, but a scheduler wants to see it called
-        outputs, labels, losses = zip(*results, strict=True)
-        return torch.cat(outputs), torch.cat(labels), torch.stack(losses).sum() / total
+        outputs, answers, losses = zip(*results, strict=True)
+        return torch.cat(outputs), torch.cat(answers), torch.stack(losses).sum() / total

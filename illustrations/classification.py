@@ -28,8 +28,8 @@ def plot_line_loss(confidence: torch.Tensor, losses: torch.Tensor) -> plt.Axes:
     """Draw the loss of a line over its confidence, and that of "fifty-fifty"."""
     _, ax = plt.subplots(figsize=(6, 3), layout="constrained")
     ax.plot(confidence, losses, label="the line with the best accuracy")
-    style = {"color": "C3", "linestyle": "dashed"}
-    ax.axhline(math.log(2), label='"fifty-fifty" everywhere: log 2', **style)
+    name = '"fifty-fifty" everywhere: log 2'
+    ax.axhline(math.log(2), label=name, color="C3", linestyle="dashed")
     ax.set(xlabel="confidence", ylabel="cross-entropy")
     ax.set_title("The best line's loss is worse than that of no opinion")
     ax.legend()

@@ -111,7 +111,7 @@ def plot_top_five(
         picture, bars = axes[2 * number : 2 * number + 2]
         picture.imshow(photo)
         picture.axis("off")
-        best, places = probs[number].topk(5)
+        best, places = (part.tolist() for part in probs[number].topk(5))
         bars.barh(range(5), best, color=[FORWARD] + ["#aaaaaa"] * 4)
         bars.set_yticks(range(5), [names[place] for place in places])
         bars.set(xlim=(0, 1), xlabel="probability")

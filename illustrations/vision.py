@@ -29,7 +29,9 @@ def draw_answers(
     for ax, image, k, truth in zip(axes, images, answers, truths, strict=False):
         ax.imshow(image.numpy(), cmap="gray", vmin=0)
         right = bool(k == truth)
-        caption = class_names[k] + ("" if right else f"\nis: {class_names[truth]}")
+        caption = class_names[int(k)] + (
+            "" if right else f"\nis: {class_names[int(truth)]}"
+        )
         ax.set_title(caption, fontsize=8, color=RIGHT if right else WRONG)
         ax.axis("off")
     return plt.gcf()

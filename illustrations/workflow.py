@@ -1,6 +1,7 @@
 """Diagrams of the workflow: its six steps, a loss as a landscape, paths downhill."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
@@ -39,7 +40,7 @@ def plot_cycle() -> plt.Figure:
         ax.text(*where, label, color="C3", ha="center", fontsize=9)
     ax.set(xlim=(-1.5, 1.5), ylim=(-1.4, 1.4), aspect="equal")
     ax.axis("off")
-    return ax.figure
+    return plt.gcf()
 
 
 def _arrow(
@@ -47,7 +48,7 @@ def _arrow(
 ) -> None:
     """Draw an arrow from one circle's edge to another's."""
     way = (end - start) / (end - start).norm()
-    ends = ((start + 0.38 * way).tolist(), (end - 0.38 * way).tolist())
+    ends: Any = ((start + 0.38 * way).tolist(), (end - 0.38 * way).tolist())
     look = {"arrowstyle": "-|>", "mutation_scale": 16, "color": color, "ls": style}
     ax.add_patch(FancyArrowPatch(*ends, lw=1.5, **look))
 
@@ -71,7 +72,7 @@ def plot_learning_line(
         ax.plot(x, lines[epoch], color=color, lw=2, label=f"after {epoch} steps")
     ax.set(xlabel="kilometers", ylabel="price")
     ax.legend()
-    return ax.figure
+    return plt.gcf()
 
 
 def plot_errors(
@@ -86,7 +87,7 @@ def plot_errors(
     ax.scatter(x, guess, s=30, marker="x", color="C2", label="predictions", zorder=3)
     ax.set(xlabel="x", ylabel="y", ylim=(0, None))
     ax.legend(loc="lower center", ncols=3)
-    return ax.figure
+    return plt.gcf()
 
 
 def plot_slope(
@@ -109,7 +110,7 @@ def plot_slope(
     ax.plot([here], [loss_at(here)], "o", color="C3", ms=8, label="we stand here")
     ax.set(xlabel="bias", ylabel="loss", ylim=(0, None))
     ax.legend()
-    return ax.figure
+    return plt.gcf()
 
 
 def plot_rates(runs: dict[float, list[float]]) -> plt.Figure:
@@ -130,7 +131,7 @@ def plot_rates(runs: dict[float, list[float]]) -> plt.Figure:
         if share > 1:
             ax.set_xlim(0, 8)
     axes[0].set_ylabel("loss")
-    return axes[0].figure
+    return plt.gcf()
 
 
 def plot_landscape(
@@ -161,7 +162,7 @@ def plot_landscape(
         ax.set_title(name, fontsize=10)
     axes[0].set_ylabel("bias")
     axes[0].legend(loc="upper right")
-    return axes[0].figure
+    return plt.gcf()
 
 
 def plot_forgotten(right: list[float], forgotten: list[float]) -> plt.Figure:
@@ -174,7 +175,7 @@ def plot_forgotten(right: list[float], forgotten: list[float]) -> plt.Figure:
     ax.set(xlabel="epoch", ylabel="mean squared error")
     ax.set_ylim(0, 1.3 * max(forgotten))
     ax.legend(loc="upper right", ncols=2)
-    return ax.figure
+    return plt.gcf()
 
 
 def plot_unknown(x: torch.Tensor, y: torch.Tensor, line: torch.Tensor) -> plt.Figure:
@@ -187,4 +188,4 @@ def plot_unknown(x: torch.Tensor, y: torch.Tensor, line: torch.Tensor) -> plt.Fi
     ax.plot(x[order], line[order], color="C3", lw=2, label="the best straight line")
     ax.set(xlabel="x", ylabel="y")
     ax.legend()
-    return ax.figure
+    return plt.gcf()

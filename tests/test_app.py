@@ -543,7 +543,7 @@ UPLOADS = {
     "only a header": (png_header(10, 10), cannot),
     "bomb of 20,000 x 20,000": (
         bomb,
-        r"The file has (20,000 × 20,000|(far )?too many) pixels",
+        r"The file (has 20,000 × 20,000 pixels|cannot be decoded \(Image size)",
     ),
     "a header's bomb": (
         png_header(2**31 - 1, 2**31 - 1),

@@ -222,4 +222,4 @@ def test_progress_shows_what_is_solved(capsys, state_file):
     exercises.progress()
     lines = capsys.readouterr().out.splitlines()
     line = next(line for line in lines if "notebook 01" in line)
-    assert line.startswith("1 of 5") and "✓ 01.1" in line and "· 01.2" in line
+    assert line.startswith("1 of 7") and "✓ 01.1" in line and "· 01.2" in line

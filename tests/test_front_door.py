@@ -117,7 +117,8 @@ def change_output(course, pattern, new):
     """Replace what ``pattern`` finds in the output that is lesson 03's result."""
     path = course / "03_computer_vision.ipynb"
     notebook = read(path)
-    (output,) = results.only_cell(path, notebook, results.RESULTS["03"].cell).outputs
+    cell = results.only_cell(path, notebook, results.RESULTS["03"].cell)
+    (output,) = (o for o in cell.outputs if o.output_type == "stream")
     assert re.search(pattern, output.text)
     output.text = re.sub(pattern, new, output.text)
     nbformat.write(notebook, path)
