@@ -10,11 +10,14 @@ import importlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import FunctionType
+from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 STATE_FILE = Path(
     os.environ.get("COURSE_PROGRESS", Path(__file__).parent.parent / ".progress.json")
@@ -33,6 +36,20 @@ class Wrong(Exception):
     def __init__(self, what: str, hint: str):
         super().__init__(what)
         self.what, self.hint = what, hint
+
+
+class Calls(TorchFunctionMode):
+    """Counts by name the functions of torch that run inside, ``backward`` too."""
+
+    def __init__(self):
+        super().__init__()
+        self.names: Counter[str] = Counter()
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        self.names[getattr(func, "__name__", str(func))] += 1
+        return func(*args, **(kwargs or {}))
 
 
 def exercise(number: str, title: str) -> Callable:
@@ -205,4 +222,13 @@ def _remember(number: str, solved: bool) -> None:
         print(f"  (not remembered: {error})")
 
 
-__all__ = ["Wrong", "capstone", "challenge", "check", "exercise", "grade", "progress"]
+__all__ = [
+    "Calls",
+    "Wrong",
+    "capstone",
+    "challenge",
+    "check",
+    "exercise",
+    "grade",
+    "progress",
+]

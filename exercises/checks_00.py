@@ -7,24 +7,9 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch.overrides import TorchFunctionMode, resolve_name
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from exercises import Wrong, capstone, exercise
-
-
-class _Recorder(TorchFunctionMode):
-    """Records the names of the torch functions that an answer calls."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        self.names.append((resolve_name(func) or "").rpartition(".")[2])
-        return func(*args, **(kwargs or {}))
+from exercises import Calls, Wrong, capstone, exercise
 
 
 def _call(function: Callable, *inputs: object, hint: str) -> Any:
@@ -183,12 +168,12 @@ def check_linear(linear: Callable) -> None:
     ):
         x, weight = torch.randn(B, D, dtype=dtype), torch.randn(K, D, dtype=dtype)
         bias = torch.randn(K, dtype=dtype) + 10
-        with _Recorder() as recorder:
+        with Calls() as calls:
             answer = _call(linear, x, weight, bias, hint=hint)
         answer = _require_tensor(answer, (B, K), dtype, hint)
         product = x @ weight.T
         if _close(answer, product + bias):
-            _require_no_loop(recorder, B)
+            _require_no_loop(calls, B)
             continue
         b, k = _place(answer, product + bias)
         found = (
@@ -215,13 +200,13 @@ def check_linear(linear: Callable) -> None:
         )
 
 
-def _require_no_loop(recorder: _Recorder, rows: int) -> None:
-    names = recorder.names
-    to_python = {"tolist", "item", "numpy"} & set(names)
-    if len(names) >= rows > 20 or to_python:
+def _require_no_loop(calls: Calls, rows: int) -> None:
+    to_python = {"tolist", "item", "numpy"} & calls.names.keys()
+    if calls.names.total() >= rows > 20 or to_python:
         raise Wrong(
             f"the numbers are right, but for {rows} rows torch was called "
-            f"{len(names)} times{' and the numbers left torch' if to_python else ''}",
+            f"{calls.names.total()} times"
+            + (" and the numbers left torch" if to_python else ""),
             hint="without a loop: one product takes all rows and all outputs at once.",
         )
 
