@@ -115,7 +115,7 @@ WRONG = {
         checkpoint(
             """**PARTS, "epoch": epoch, "random": torch.get_rng_state(), "whole": model"""
         ),
-        "def save(path, model, optimizer, epoch):\n    print(epoch)\n\n\ndef load(path, model, optimizer):\n    print(path)\n    return 0",
+        "def save(path, model, optimizer, epoch):\n    print(epoch)\n\n\ndef load(path, model, optimizer):\n    return 0",
     ],
     "05.4": [
         "def read_log(text):\n    return [json.loads(line) for line in text.split('\\n')[:-1] if line.endswith('}')]",
