@@ -95,7 +95,7 @@ def build_app(
     """Return the web app: a picture in, the three most likely classes out, as bars.
 
     Above them stands the best class, or "not sure" where its probability is below
-    0.5. Programs call it as api_name="/predict".
+    ``predictor.unsure_below``. Programs call it as api_name="/predict".
 
     Args:
         predictor: what answers.
@@ -111,7 +111,8 @@ def build_app(
     def predict(upload: dict | None) -> dict:
         best = pool.submit(lambda: predictor(read_upload(upload))[:3]).result()
         bars = [{"label": name, "confidence": prob} for name, prob in best]
-        label = best[0][0] if best[0][1] >= 0.5 else "not sure"
+        is_sure = best[0][1] >= predictor.unsure_below
+        label = best[0][0] if is_sure else "not sure"
         return {"label": label, "confidences": bars}
 
     shown = f"{upload_folder()}/examples"

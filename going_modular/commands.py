@@ -128,13 +128,20 @@ def predict_command(
         raise ValueError(f"{errors} of {len(sources)} pictures could not be read")
 
 
-def serve_command(run: str, port: int = 0, examples: list | None = None) -> None:
+def serve_command(
+    run: str,
+    port: int = 0,
+    examples: list | None = None,
+    unsure_below: float | None = None,
+) -> None:
     """Serve a trained model as a page, for this machine alone, until Ctrl-C.
 
     Args:
         run: folder of a training, such as runs/first
         port: 1 to 65535; 0: the first that is free from 7860 on
         examples: pictures to try, shown below the page
+        unsure_below: say "not sure" where the highest probability is below; by default
+            as the run's config.json says, or 0.5
 
     Raises:
         OSError: if the port is not free.
@@ -142,7 +149,8 @@ def serve_command(run: str, port: int = 0, examples: list | None = None) -> None
     from going_modular.app import build_app, serve
     from going_modular.predictions import Predictor
 
-    serve(build_app(Predictor.load(run), examples or ()), port=port)
+    predictor = Predictor.load(run, unsure_below=unsure_below)
+    serve(build_app(predictor, examples or ()), port=port)
 
 
 def profile_command(trace: str | None = None, **settings: Any) -> None:

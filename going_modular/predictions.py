@@ -4,6 +4,7 @@
 
 import copy
 import functools
+import json
 import operator
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -120,6 +121,10 @@ class Predictor:
         model, class_names, transform: as for ``rank_classes``.
         device: where to compute; by default where the model is.
         config: the network's, for ``save``; says the transform if that is None.
+        unsure_below: the page says "not sure" where the highest probability is below.
+
+    Raises:
+        ValueError: if that is no probability.
     """
 
     def __init__(
@@ -130,7 +135,12 @@ class Predictor:
         device: torch.device | str | None = None,
         *,
         config: Config | None = None,
+        unsure_below: float = 0.5,
     ):
+        is_number = type(unsure_below) in (int, float)
+        if not (is_number and 0 <= unsure_below <= 1):
+            raise ValueError(f"unsure_below is {unsure_below!r}: choose 0 to 1")
+        self.unsure_below = unsure_below
         self.device = device or next(model.parameters()).device
         self.model = copy.deepcopy(model).to(self.device).eval()
         self.class_names = list(class_names)
@@ -190,19 +200,26 @@ class Predictor:
                 "transform_of(config), or mend its image_size or resize"
             )
         save_model(self.model, folder, "best.pt")
-        kept = vars(self.config) | {"class_names": self.class_names}
+        kept = vars(self.config) | {
+            "class_names": self.class_names,
+            "unsure_below": self.unsure_below,
+        }
         del kept["data"], kept["weights"]  # paths of this machine
         write_json(Path(folder) / "config.json", kept)
 
     @classmethod
     def load(
-        cls, folder: str | Path, device: torch.device | str = "cpu"
+        cls,
+        folder: str | Path,
+        device: torch.device | str = "cpu",
+        unsure_below: float | None = None,
     ) -> "Predictor":
         """Read what ``save``, or a training, wrote; nothing in it is run.
 
         Args:
             folder: it holds config.json and best.pt; or the path of such weights.
             device: where to compute.
+            unsure_below: in place of the one in config.json, or of 0.5.
 
         Raises:
             FileNotFoundError: if a file is missing.
@@ -211,6 +228,9 @@ class Predictor:
         config, names = read_config(folder)
         path = Path(folder)
         path = path if path.is_file() else path / "best.pt"
+        if unsure_below is None:
+            kept = json.loads((path.parent / "config.json").read_bytes())
+            unsure_below = kept.get("unsure_below", 0.5)
         _, model = blueprint(config, len(names))
         state = check_fit(read_plain(path), model, path)
         if not all(value.isfinite().all() for value in state.values()):
@@ -218,4 +238,4 @@ class Predictor:
                 f"{path} holds numbers that are not finite: take an earlier checkpoint"
             )
         model.load_state_dict(state, assign=True)  # it had no memory
-        return cls(model, names, None, device, config=config)
+        return cls(model, names, None, device, config=config, unsure_below=unsure_below)

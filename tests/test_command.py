@@ -661,6 +661,7 @@ WRONG_COMMANDS = {  # words, of which RUN is the folder of a training: what is s
     "export RUN --format pdf": "unknown format 'pdf': choose one of onnx, int8, demo",
     "serve RUN --port 80000": "80000 is no free port: choose another, 1 to 65535",
     "serve RUN --examples x.png": "no picture x.png",
+    "serve RUN --unsure-below 2": "unsure_below is 2.0: choose 0 to 1",
     "profile --model vit --num-heads 5": "num_heads 5 does not divide embed_dim 64",
     f"profile --image-size 16 --trace {os.devnull}/trace": f"cannot write {os.devnull}",
 }

@@ -243,7 +243,39 @@ def test_a_missing_file_is_named(predictor, tmp_path, missing):
         Predictor.load(tmp_path)
 
 
+def test_what_is_unsure_is_saved_and_may_be_said_anew(predictor, tmp_path):
+    assert predictor.unsure_below == 0.5
+    predictor.unsure_below = 0.8
+    predictor.save(tmp_path)
+    assert Predictor.load(tmp_path).unsure_below == 0.8
+    assert Predictor.load(tmp_path, unsure_below=0).unsure_below == 0
+    content = json.loads((tmp_path / "config.json").read_text())
+    del content["unsure_below"]  # as a training writes it
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    assert Predictor.load(tmp_path / "best.pt").unsure_below == 0.5
+
+
+@pytest.mark.parametrize("limit", [-0.1, 1.5, float("nan"), "0.5", None, True])
+def test_what_is_no_probability_is_refused(limit, predictor, tmp_path):
+    predictor.unsure_below = limit
+    predictor.save(tmp_path)
+    with pytest.raises(ValueError, match=r"unsure_below is .*: choose 0 to 1"):
+        Predictor.load(tmp_path)
+
+
 # The app and its folder
+
+
+@pytest.mark.parametrize(("limit", "is_sure"), [(0, True), (1, False)])
+def test_below_its_limit_the_page_says_not_sure(
+    limit, is_sure, predictor, picture, tmp_path
+):
+    picture.save(tmp_path / "picture.png")
+    predictor.unsure_below = limit
+    answer = build_app(predictor).fns[0].fn({"path": str(tmp_path / "picture.png")})
+    best = predictor(picture)[0][0]
+    assert answer["label"] == (best if is_sure else "not sure")
+    assert answer["confidences"][0]["label"] == best
 
 
 def test_build_app_is_quiet_and_keeps_nothing(predictor):
@@ -529,6 +561,6 @@ def test_metadata_is_kept_also_in_8_bits(tmp_path):
 def test_config_is_what_json_can_say(predictor, tmp_path):
     predictor.save(tmp_path)
     written = json.loads((tmp_path / "config.json").read_text())
-    wanted = dataclasses.asdict(CONFIG) | {"class_names": CLASSES}
+    wanted = dataclasses.asdict(CONFIG) | {"class_names": CLASSES, "unsure_below": 0.5}
     del wanted["data"], wanted["weights"]  # paths of this machine
     assert written == wanted
