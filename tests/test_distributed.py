@@ -45,9 +45,10 @@ def data(tmp_path_factory):
 VIT = "--model vit --patch-size 4 --embed-dim 16 --depth 2 --lr 5e-4"
 
 
-def torchrun(processes, arguments):
+def torchrun(processes, arguments, meeting=""):
     """Start the command with torchrun, as a user does."""
     torchrun = ["torch.distributed.run", "--nproc-per-node", str(processes)]
+    torchrun += meeting.split()
     command = [sys.executable, "-m", *torchrun, "-m", "going_modular", *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
@@ -100,6 +101,28 @@ def test_two_processes_are_one_with_twice_the_batch(data, tmp_path, capsys):
     assert_same_training(two, one, atol=1e-4)
     assert (two / "config.json").read_bytes() == (one / "config.json").read_bytes()
     assert sorted(os.listdir(two)) == sorted(os.listdir(one))
+
+
+@pytest.mark.parametrize(
+    "meeting",
+    [
+        "--nnodes 2 --node-rank {} --master-addr 127.0.0.1 --master-port {}",
+        "--nnodes 2 --rdzv-conf is_host={} --rdzv-backend c10d "
+        "--rdzv-endpoint 127.0.0.1:{}",
+    ],
+    ids=["static", "c10d"],
+)
+def test_two_machines_are_one_with_twice_the_batch(data, tmp_path, meeting):
+    """Two torchruns here, each with one process, as two machines would start them."""
+    one, two, port = tmp_path / "one", tmp_path / "two", free_port()
+    given = train_arguments(data, two, f"{VIT} --batch-size 8 --epochs 1")
+    runs = [torchrun(1, given, meeting.format(rank, port)) for rank in (0, 1)]
+    said = [run.communicate(timeout=120) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], said
+    more = f"{VIT} --batch-size 16 --epochs 1"
+    assert main(train_arguments(data, one, more)) == 0
+    assert_same_training(two, one, atol=1e-4)
+    assert sorted(len(printed) > 0 for printed, _ in said) == [False, True]
 
 
 @pytest.mark.parametrize("more", ["", "--accumulate 2", "--augment light"])
