@@ -275,11 +275,17 @@ def run_tests(options) -> bool:
     return done.returncode == 0
 
 
-def run_limited(command: list, seconds: float) -> subprocess.CompletedProcess:
+def run_limited(
+    command: list, seconds: float, threads: int | None = None
+) -> subprocess.CompletedProcess:
     """Run a command for ``seconds`` at most and return what it printed meanwhile."""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environment(), stdout=file, stderr=subprocess.STDOUT
+            command,
+            cwd=ROOT,
+            env=environment(threads),
+            stdout=file,
+            stderr=subprocess.STDOUT,
         )
         try:
             status = process.wait(seconds)
@@ -326,7 +332,7 @@ def train_three_times(settings: str, folder: Path) -> str:
     if any(job.returncode for job in jobs[:2]):
         return f"the training failed: {said[0].strip()[-500:]}"
     stopped = torch.load(outs[2] / "last.pt", map_location="cpu")["epoch"]
-    resumed = run_limited([*command, str(outs[2]), "--resume"], 120)
+    resumed = run_limited([*command, str(outs[2]), "--resume"], 120, 1)
     if resumed.returncode:
         return f"the resumed training failed: {resumed.stdout.strip()[-500:]}"
     whole, *others = (
@@ -424,7 +430,7 @@ def measure_cost(options) -> bool:
             for kind in ("deterministic", "again")
         ]
         print(f"| {name} | {' | '.join(row)} |", flush=True)
-        options.found["cost"][name] = row
+        options.found["cost"][name] = row[0]
     torch.use_deterministic_algorithms(False)
     return True
 
@@ -488,24 +494,31 @@ def measure_accuracy(options) -> bool:
     return options.cpu or means["bf16_weights"] >= means["bf16"] - spread
 
 
-def read_table(text: str) -> list[dict[str, str]]:
-    """Return the rows of the tables in a Markdown text: {heading: cell}."""
+def read_table(text: str) -> list[dict[str, str | float]]:
+    """Return the rows of the tables in a Markdown text: {heading: cell}.
+
+    A cell that begins with a number is that number; what has no heading is the name.
+    """
     rows, headings = [], None
     for line in text.splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
         if not line.startswith("|"):
             headings = None
         elif headings is None:
-            headings = cells
+            headings = [heading or "name" for heading in cells]
         elif not line.startswith("|---"):
-            rows.append(dict(zip(headings, cells, strict=True)))
+            found = [re.match(r"[\d.,]+(?= \(|$)", cell) for cell in cells[1:]]
+            numbers = [n and float(n[0].replace(",", "")) for n in found]
+            pairs = zip(cells[1:], numbers, strict=True)
+            values = [cell if n is None else n for cell, n in pairs]
+            rows.append(dict(zip(headings, [cells[0], *values], strict=True)))
     return rows
 
 
 TABLES = {  # script: its options, and the seconds that it may take
     "precision.py": ("--rounds 10", 240),
-    "small.py": ("--pictures 12800 --epochs 2 --seconds 4", 90),
-    "speedrun.py": ("", 60),
+    "small.py": ("--pictures 12800 --epochs 2 --seconds 4 --limit 80", 90),
+    "speedrun.py": ("--without", 120),
 }
 
 
@@ -539,19 +552,19 @@ PARTS = {
 }
 
 
-def describe_machine() -> str:
-    """Return date, device and versions in a line."""
+def describe_machine() -> dict[str, str]:
+    """Return date, device and versions."""
     import torch
     import torchvision
 
-    device = "CPU"
-    if torch.cuda.is_available():
-        device = torch.cuda.get_device_name()
-    return (
-        f"{datetime.date.today()}, {device}, {os.cpu_count()} cores, Python "
-        f"{platform.python_version()}, torch {torch.__version__}, torchvision "
-        f"{torchvision.__version__}"
-    )
+    has_gpu = torch.cuda.is_available()
+    return {
+        "date": str(datetime.date.today()),
+        "device": torch.cuda.get_device_name() if has_gpu else "CPU",
+        "cores": f"{os.cpu_count()} cores",
+        "versions": f"Python {platform.python_version()}, torch {torch.__version__}, "
+        f"torchvision {torchvision.__version__}",
+    }
 
 
 def main(arguments=None) -> int:
@@ -576,8 +589,8 @@ def main(arguments=None) -> int:
         options.lessons = options.lessons or "00"
     elif options.json is None:
         options.json = ROOT / "tests" / "benchmarks" / "gpu.json"
-    options.found = {"machine": describe_machine()}
-    print(f"# The course on this machine\n\n{options.found['machine']}\n", flush=True)
+    options.found = describe_machine()
+    print(f"# The course on this machine\n\n{', '.join(options.found.values())}\n")
     names = options.only.split(",") if options.only else list(PARTS)
     with contextlib.ExitStack() as stack:
         if options.logs is None:
@@ -589,7 +602,7 @@ def main(arguments=None) -> int:
             if not PARTS[name](options):
                 failed.append(name)
             print(f"\n({name}: {time.perf_counter() - start:.0f} s)", flush=True)
-    if options.json and len(options.found) > 1:
+    if options.json:
         text = json.dumps(options.found, indent=1, ensure_ascii=False)
         options.json.write_text(text + "\n", encoding="utf-8")
     print(f"\nfailed: {', '.join(failed) or 'nothing'}")

@@ -89,15 +89,19 @@ def test_a_notebook_is_stopped_when_time_is_up(tmp_path):
     ("text", "rows"),
     [
         ("nothing", []),
-        ("so:\n\n| a | b |\n|---|---|\n| 1 | 2 |\n", [{"a": "1", "b": "2"}]),
-        ("| | x |\n|---|---|\n| r | |\n\nthen\n| y |\n|---|\n| 5 |", 2),
+        ("so:\n\n| a | b |\n|---|---|\n| 1 | 2 |\n", [{"a": "1", "b": 2.0}]),
+        (
+            "| | x |\n|---|---|\n| r | |\n\nthen\n| y | z |\n|---|---|\n| 5 | 1,200 |",
+            [{"name": "r", "x": ""}, {"y": "5", "z": 1200.0}],
+        ),
+        (
+            "| | a | b |\n|---|---|---|\n| r | 0.98 (0.9 to 1.1) | 5 of 6 |",
+            [{"name": "r", "a": 0.98, "b": "5 of 6"}],
+        ),
     ],
 )
 def test_tables_are_read_back(text, rows):
-    found = gpu.read_table(text)
-    assert found == rows or len(found) == rows
-    if rows == 2:
-        assert found == [{"": "r", "x": ""}, {"y": "5"}]
+    assert gpu.read_table(text) == rows
 
 
 def test_all_of_it_in_small_on_a_cpu(root, tmp_path):
@@ -109,5 +113,5 @@ def test_all_of_it_in_small_on_a_cpu(root, tmp_path):
         assert f"({part}: " in done.stdout
     assert "- 00_tensors: " in done.stdout and "equal in every bit" in done.stdout
     found = json.loads(path.read_text())
-    assert "CPU" in found["machine"] and len(found["cost"]) == 3
-    assert found["small"]
+    assert found["date"] in done.stdout and len(found["cost"]) == 3
+    assert all(row["engine, pictures/s"] > 0 for row in found["small"])
