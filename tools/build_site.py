@@ -36,15 +36,51 @@ BOLD = re.compile(r"(?<!\*)\*\*([^*\n]+)\*\*(?!\*)")
 # A sentence that begins so needs the one before it.
 POINTS_BACK = r"(That|This|Such|Its|It|So|Our|Here|Dividing|Both|For two)\b"
 # Bold for its weight in the sentence, or a row's name, and no term to look up.
-EMPHASIS = {
-    *"accumulate all and stride b byte cpu epochs features float fn fp here".split(),
-    *"kept last link local mean meta mix now once options predict sign skips".split(),
-    *"test tn tp trial warm wrong labels exported".split(),
-    *["and stride", "dimension 2", "kept here", "look next", "nothing to see at this"],
-    *["padding 1", "channels double", "nothing to see at this size", "wrong labels"],
-    *["most confident mistakes", "the axis you name is the one that disappears"],
-    *["only for scalar outputs", "one logit per class", "mean loss over all samples"],
-}
+EMPHASIS = set(
+    [
+        "accumulate",
+        "all",
+        "and stride",
+        "b",
+        "byte",
+        "channels double",
+        "cpu",
+        "dimension 2",
+        "epochs",
+        "features",
+        "float",
+        "fn",
+        "fp",
+        "here",
+        "kept here",
+        "last",
+        "link",
+        "local",
+        "look next",
+        "mean loss over all samples",
+        "meta",
+        "mix",
+        "most confident mistakes",
+        "nothing to see at this size",
+        "now",
+        "once",
+        "one logit per class",
+        "only for scalar outputs",
+        "options",
+        "padding 1",
+        "predict",
+        "sign",
+        "skips",
+        "test",
+        "the axis you name is the one that disappears",
+        "tn",
+        "tp",
+        "trial",
+        "warm",
+        "wrong labels",
+        "exported",
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -111,7 +147,9 @@ def terms(root: Path) -> list[Term]:
                 break
             if section.startswith(("Exercise", "Challenge")):
                 continue
-            prose = "".join(piece for piece, is_prose in outside_code(cell.source) if is_prose)
+            prose = "".join(
+                piece for piece, is_prose in outside_code(cell.source) if is_prose
+            )
             for word in filter(is_term, BOLD.findall(prose)):
                 key = word.lower()
                 if not {key, f"{key}s", key.removesuffix("s")} & found.keys():
@@ -137,7 +175,10 @@ def sentence_with(text: str, word: str) -> str:
 def glossary(root: Path) -> str:
     """Return the page of all terms."""
     lines = ["# Glossary", ""]
-    lines += ["Each term in the sentence that introduces it, and the section to read.", ""]
+    lines += [
+        "Each term in the sentence that introduces it, and the section to read.",
+        "",
+    ]
     letter = ""
     for term in terms(root):
         if term.word[0].upper() != letter:
@@ -170,12 +211,13 @@ def lesson_cards(root: Path) -> str:
     for path, notebook in results.lessons(root).items():
         title = notebook.cells[0].source.splitlines()[0].removeprefix("# ")
         number, result = path.stem[:2], results.sentence(path, notebook)
+        taken = f"{results.minutes(notebook)} minutes"
         picture = f"lessons/{number}.jpg"
         image = f'<img src="_static/{picture}" alt="">'
         image = image if (root / "docs" / "_static" / picture).exists() else ""
         cards.append(
             f'<a class="lesson" href="{path.stem}.html">{image}<strong>{title}</strong>'
-            f"<span>{result}</span><small>{results.minutes(notebook)} minutes</small></a>"
+            f"<span>{result}</span><small>{taken}</small></a>"
         )
     return '<div class="lessons">\n' + "\n".join(cards) + "\n</div>"
 
@@ -240,7 +282,7 @@ def relinked(root: Path, folder: Path, text: str) -> str:
 
 
 def stage(root: Path, folder: Path) -> None:
-    """Lay out Sphinx's sources in ``folder``: notebooks, pages, what is written here."""
+    """Lay out Sphinx's sources: notebooks, pages, and what is written here."""
     shutil.rmtree(folder, ignore_errors=True)
     for path in [*root.glob("[0-9][0-9]_*.ipynb"), *map(root.joinpath, PAGES)]:
         target = folder / path.relative_to(root)
