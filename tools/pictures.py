@@ -1,0 +1,175 @@
+"""Make the pictures of the README and of the website's front page.
+
+    python tools/pictures.py
+
+They come from the figures that the notebooks store: docs/_static/lessons/NN.png, one a
+lesson, and docs/hero-light.png and hero-dark.png, a strip of the best. A figure is
+found by the beginning of its alternative text. Exit status 2: one is not found; nothing
+was written.
+"""
+
+import base64
+import io
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from PIL import Image, ImageChops, ImageDraw, ImageOps
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tools import export
+
+ROOT = export.ROOT
+LESSONS = "docs/_static/lessons"
+CARD = (480, 300)  # pixels
+HEIGHT, GAP, FRAME = 300, 20, 14  # of the strip's panels, in pixels
+GROUNDS = {"light": (255, 255, 255), "dark": (13, 17, 23)}  # GitHub's
+
+
+class PictureError(Exception):
+    """A figure that no notebook stores."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A stored figure, or a part of it.
+
+    Attributes:
+        title: the beginning of its alternative text.
+        box: left, top, right and bottom of the part, as shares of the figure.
+    """
+
+    title: str
+    box: tuple[float, float, float, float] = (0, 0, 1, 1)
+
+
+# A lesson that is not here shows its first figure.
+CARDS = {
+    "00": Figure("One memory, two readings", (0, 0.1, 1, 1)),
+    "01": Figure("200 steps turn a random line"),
+    "02": Figure("A network bends its borders", (0.503, 0.15, 1, 1)),
+    "03": Figure("What one number sees", (0, 0.1, 1, 1)),
+    "05": Figure("Resumed with the weights alone"),
+}
+STRIP = [
+    ("02", Figure("A network bends its borders", (0.755, 0.165, 0.991, 0.955))),
+    ("01", Figure("The loss is a valley", (0.069, 0.25, 0.334, 0.845))),
+    ("03", Figure("CNNModel: from stage to stage", (0, 0.1, 1, 1))),
+    (
+        "02",
+        Figure("The boundary turns only where it meets", (0.17, 0.085, 0.9, 0.865)),
+    ),
+]
+
+
+def stored(path: Path, title: str = "") -> Image.Image:
+    """Return the first figure of a notebook whose alternative text begins so.
+
+    Raises:
+        PictureError: if there is none.
+    """
+    for cell in nbformat.read(path, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            alt = output.get("metadata", {}).get("image/png", {}).get("alt", "")
+            if "image/png" in output.get("data", {}) and alt.startswith(title):
+                content = io.BytesIO(base64.b64decode(output.data["image/png"]))
+                return Image.open(content).convert("RGB")
+    raise PictureError(
+        f"{path.name} stores no figure {title!r}: name another one in tools/pictures.py"
+    )
+
+
+def cut(picture: Image.Image, figure: Figure) -> Image.Image:
+    """Return the part of a figure, without white margins."""
+    size = picture.size * 2
+    box = tuple(round(s * n) for s, n in zip(figure.box, size, strict=True))
+    part = picture.crop(box)
+    white = Image.new("RGB", part.size, "white")
+    return part.crop(ImageChops.difference(part, white).getbbox())
+
+
+def figure_of(root: Path, number: str, figure: Figure) -> Image.Image:
+    """Return a figure of a lesson.
+
+    Raises:
+        PictureError: as ``stored``.
+    """
+    (path,) = root.glob(f"{number}_*.ipynb")
+    return cut(stored(path, figure.title), figure)
+
+
+def card(picture: Image.Image) -> Image.Image:
+    """Return a figure on a white card."""
+    inner = (CARD[0] - 2 * FRAME, CARD[1] - 2 * FRAME)
+    small = ImageOps.contain(picture, inner, Image.Resampling.LANCZOS)
+    paper = Image.new("RGB", CARD, "white")
+    paper.paste(
+        small, tuple((a - b) // 2 for a, b in zip(CARD, small.size, strict=True))
+    )
+    return paper
+
+
+def panel(picture: Image.Image) -> Image.Image:
+    """Return a figure as high as the strip; one with white corners gets a margin."""
+    bare = min(picture.getpixel((0, 0))) > 250
+    high = HEIGHT - 2 * FRAME * bare
+    wide = round(picture.width * high / picture.height)
+    picture = picture.resize((wide, high), Image.Resampling.LANCZOS)
+    return ImageOps.expand(picture, FRAME, "white") if bare else picture
+
+
+def strip(panels: list[Image.Image], ground: tuple[int, int, int]) -> Image.Image:
+    """Return panels side by side, with round corners."""
+    width = sum(each.width for each in panels) + GAP * (len(panels) - 1)
+    whole, left = Image.new("RGB", (width, HEIGHT), ground), 0
+    for each in panels:
+        large = Image.new("L", (each.width * 4, each.height * 4), 0)
+        area = (0, 0, large.width - 1, large.height - 1)
+        ImageDraw.Draw(large).rounded_rectangle(area, radius=72, fill=255)
+        whole.paste(each, (left, 0), large.resize(each.size, Image.Resampling.LANCZOS))
+        left += each.width + GAP
+    return whole
+
+
+def packed(picture: Image.Image, colors: int = 128) -> bytes:
+    """Return a picture as a small PNG."""
+    content = io.BytesIO()
+    palette = picture.quantize(colors, dither=Image.Dither.NONE)
+    palette.save(content, "PNG", optimize=True)
+    return content.getvalue()
+
+
+def pictures(root: Path) -> dict[str, bytes]:
+    """Return {path: content} of all pictures.
+
+    Raises:
+        PictureError: as ``stored``.
+    """
+    found = {}
+    for path in sorted(root.glob("[0-9][0-9]_*.ipynb")):
+        number = path.stem[:2]
+        picture = card(figure_of(root, number, CARDS.get(number, Figure(""))))
+        found[f"{LESSONS}/{number}.png"] = packed(picture)
+    panels = [panel(figure_of(root, *place)) for place in STRIP]
+    for name, ground in GROUNDS.items():
+        found[f"docs/hero-{name}.png"] = packed(strip(panels, ground), 256)
+    return found
+
+
+def main() -> int:
+    """Run the command and return its exit status."""
+    try:
+        found = pictures(ROOT)
+    except PictureError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    (ROOT / LESSONS).mkdir(parents=True, exist_ok=True)
+    for name, content in found.items():
+        (ROOT / name).write_bytes(content)
+        print(f"wrote {name}, {len(content) / 1000:.0f} kB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
