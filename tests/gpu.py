@@ -18,7 +18,8 @@ accuracy     an epoch of lesson 08's ViT on Fashion-MNIST, in each precision.
 tables       those of tests/benchmarks/README.md for a GPU, by its scripts.
 
 Prints Markdown, each line as soon as it is known, and writes what was measured to
-tests/benchmarks/gpu.json. The exit status is 1 if anything failed.
+tests/benchmarks/gpu.json, in place of older figures. The exit status is 1 if anything
+failed.
 """
 
 import argparse
@@ -405,7 +406,7 @@ def measure_cost(options) -> bool:
     count = 4 if options.cpu else 64
     print(f"| a training step, {count} pictures | deterministic / free | noise |")
     print("|---|---|---|", flush=True)
-    options.found["cost"] = {}
+    cost = options.found["determinism"] = {}
     for name, model in models.items():
         channels, side = (1, 28) if "28" in name else (3, 64)
         X = torch.rand(count, channels, side, side, device=device)
@@ -430,7 +431,7 @@ def measure_cost(options) -> bool:
             for kind in ("deterministic", "again")
         ]
         print(f"| {name} | {' | '.join(row)} |", flush=True)
-        options.found["cost"][name] = row[0]
+        cost[name] = float(row[0].split()[0])
     torch.use_deterministic_algorithms(False)
     return True
 
@@ -494,10 +495,20 @@ def measure_accuracy(options) -> bool:
     return options.cpu or means["bf16_weights"] >= means["bf16"] - spread
 
 
+HEADINGS = {  # a table's, as they are called in gpu.json
+    "": "name",
+    "ours, pictures/s": "pictures_per_second",
+    "% of bf16": "share",
+    "timm, pictures/s": "timm",
+    "engine, pictures/s": "engine",
+    "by hand": "by_hand",
+}
+
+
 def read_table(text: str) -> list[dict[str, str | float]]:
     """Return the rows of the tables in a Markdown text: {heading: cell}.
 
-    A cell that begins with a number is that number; what has no heading is the name.
+    A cell that begins with a number is that number.
     """
     rows, headings = [], None
     for line in text.splitlines():
@@ -505,10 +516,10 @@ def read_table(text: str) -> list[dict[str, str | float]]:
         if not line.startswith("|"):
             headings = None
         elif headings is None:
-            headings = [heading or "name" for heading in cells]
+            headings = [HEADINGS.get(heading, heading) for heading in cells]
         elif not line.startswith("|---"):
             found = [re.match(r"[\d.,]+(?= \(|$)", cell) for cell in cells[1:]]
-            numbers = [n and float(n[0].replace(",", "")) for n in found]
+            numbers = [n and json.loads(n[0].replace(",", "")) for n in found]
             pairs = zip(cells[1:], numbers, strict=True)
             values = [cell if n is None else n for cell, n in pairs]
             rows.append(dict(zip(headings, [cells[0], *values], strict=True)))
@@ -517,8 +528,8 @@ def read_table(text: str) -> list[dict[str, str | float]]:
 
 TABLES = {  # script: its options, and the seconds that it may take
     "precision.py": ("--rounds 10", 240),
-    "small.py": ("--pictures 12800 --epochs 2 --seconds 4 --limit 80", 90),
     "speedrun.py": ("--without", 120),
+    "small.py": ("--pictures 12800 --epochs 2 --seconds 4 --limit 80", 90),
 }
 
 
@@ -562,8 +573,9 @@ def describe_machine() -> dict[str, str]:
         "date": str(datetime.date.today()),
         "device": torch.cuda.get_device_name() if has_gpu else "CPU",
         "cores": f"{os.cpu_count()} cores",
-        "versions": f"Python {platform.python_version()}, torch {torch.__version__}, "
-        f"torchvision {torchvision.__version__}",
+        "python": f"Python {platform.python_version()}",
+        "torch": f"torch {torch.__version__}",
+        "torchvision": f"torchvision {torchvision.__version__}",
     }
 
 
@@ -603,7 +615,8 @@ def main(arguments=None) -> int:
                 failed.append(name)
             print(f"\n({name}: {time.perf_counter() - start:.0f} s)", flush=True)
     if options.json:
-        text = json.dumps(options.found, indent=1, ensure_ascii=False)
+        kept = options.json.read_text("utf-8") if options.json.exists() else "{}"
+        text = json.dumps(json.loads(kept) | options.found, indent=1)
         options.json.write_text(text + "\n", encoding="utf-8")
     print(f"\nfailed: {', '.join(failed) or 'nothing'}")
     return 1 if failed else 0
