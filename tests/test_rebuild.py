@@ -221,7 +221,7 @@ def test_a_rebuilt_notebook_is_linked_formatted_exported_and_folded(
     rebuild.rebuild([path], tmp_path, links_only=links_only)
     rebuilt = read(path).cells
     assert rebuild.colab_link(tmp_path, path.name) in rebuilt[0].source
-    assert rebuilt[1].source == rebuild.setup_source(tmp_path)
+    assert rebuilt[1].source == rebuild.setup_source(tmp_path, path.name)
     assert rebuilt[5].source == "print(one())"
     assert "def one()" in (tmp_path / "going_modular" / "utils.py").read_text()
     assert [cell.metadata for cell in rebuilt[1:3]] == [HIDDEN_CODE] * 2

@@ -14,6 +14,7 @@ import inspect
 import re
 import subprocess
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from nbformat import NotebookNode
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tools import export
+from tools.surroundings import neutral
 
 ROOT = export.ROOT
 METADATA = {
@@ -31,12 +33,14 @@ METADATA = {
     "language_info": {"name": "python"},
 }
 SETUP = """\
-# Setup: where the course is not at hand (Colab, a notebook file alone), fetch it.
+# Setup: from my/ go to the course; fetch it where it is not at hand (as on Colab).
 import importlib.util
 import os
 import subprocess
 import sys
 
+if os.path.isdir("../going_modular"):
+    os.chdir("..")
 if importlib.util.find_spec("going_modular") is None:
     if not os.path.isdir("pytorch-course"):
         repository = os.environ.get(
@@ -44,10 +48,12 @@ if importlib.util.find_spec("going_modular") is None:
             "{repository}",
         )
         clone = ["git", "clone", "--quiet", "--depth", "1", repository]
-        subprocess.run([*clone, "pytorch-course"], check=True)
+        no_questions = os.environ | {{"GIT_TERMINAL_PROMPT": "0"}}
+        if subprocess.run([*clone, "pytorch-course"], env=no_questions).returncode:
+            sys.exit(f"The course cannot be fetched from {{repository}}: is it there?")
     os.chdir("pytorch-course")
     sys.path.insert(0, os.getcwd())
-    subprocess.run([sys.executable, "tools/install_missing.py"], check=True)
+    importlib.import_module("tools.install_missing").install("{lesson}")
 """
 HIDE_INPUT, HIDE_OUTPUT = FOLD_TAGS = "hide-input", "hide-output"  # for the website
 DRAWING = 8  # lines of a cell that draws; a longer one is folded
@@ -65,9 +71,9 @@ def colab_link(root: Path, notebook: str) -> str:
     return f"[Open in Colab](https://colab.research.google.com/github/{path}/blob/main/{notebook})"
 
 
-def setup_source(root: Path) -> str:
-    """Return the text of the setup cell, the same in every notebook."""
-    return SETUP.format(repository=repository(root)).strip()
+def setup_source(root: Path, notebook: str) -> str:
+    """Return the text of a notebook's setup cell."""
+    return SETUP.format(repository=repository(root), lesson=notebook[:2]).strip()
 
 
 def relink(notebook: NotebookNode, name: str, root: Path) -> None:
@@ -82,7 +88,7 @@ def relink(notebook: NotebookNode, name: str, root: Path) -> None:
     link = colab_link(root, name)
     anywhere = r"\[Open in Colab\]\([^)]*\)"
     first.source = re.sub(anywhere, lambda _: link, first.source)
-    second.source = setup_source(root)
+    second.source = setup_source(root, name)
 
 
 def _add_alt_texts(formatter: object) -> None:
@@ -128,7 +134,9 @@ def execute(notebook: NotebookNode, root: Path) -> None:
         assert reply and reply["content"]["status"] == "ok", reply
 
     client.on_notebook_start = prepare
-    client.execute()
+    with tempfile.TemporaryDirectory() as folder:  # nothing is solved yet
+        results = Path(folder) / "progress.json"
+        client.execute(env=neutral() | {"COURSE_PROGRESS": str(results)})
     notebook.metadata = NotebookNode(METADATA)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):

@@ -1,6 +1,6 @@
 """Keep every Python that the tests start on this machine.
 
-tests/conftest.py puts this folder on PYTHONPATH.
+conftest.py puts this folder on PYTHONPATH.
 """
 
 import ipaddress
