@@ -13,7 +13,7 @@ import signal
 import sys
 from glob import glob
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import going_modular
 from going_modular.commands import (
@@ -83,19 +83,23 @@ def build_parser() -> argparse.ArgumentParser:
             argument_default=argparse.SUPPRESS,  # an option that is not given is absent
         )
         options = dict(inspect.signature(command).parameters)
+        kept = added.add_argument_group("settings, kept in config.json")
+        settings: Any = {}
         if options.pop("settings", None):
             described = f"{inspect.getdoc(Config)}{described}"
-            options |= inspect.signature(Config).parameters
+            settings = inspect.signature(Config).parameters
+            options |= settings
         found = re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", described, re.MULTILINE)
         texts = {name: " ".join(text.split()) for name, text in found}
         for name in filter(texts.get, options):
             default = options[name].default
-            settings = OPTIONS.get(options[name].annotation, {})
-            is_first = default is inspect.Parameter.empty or "default" in settings
+            kind = OPTIONS.get(options[name].annotation, {})
+            is_first = default is inspect.Parameter.empty or "default" in kind
             flag = name if is_first else f"--{name.replace('_', '-')}"
             is_told = not is_first and default not in (None, "")
             shown = f" (default: {default})" if is_told else ""
-            added.add_argument(flag, help=texts[name] + shown, **settings)
+            place = kept if name in settings else added
+            place.add_argument(flag, help=texts[name] + shown, **kind)
             parser.known.append(flag)
     return parser
 

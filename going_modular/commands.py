@@ -159,6 +159,9 @@ def profile_command(trace: str | None = None, **settings: Any) -> None:
     Args:
         trace: file for a trace, .json: open it at https://ui.perfetto.dev
         **settings: of a Config.
+
+    Raises:
+        FileExistsError: if the trace exists already.
     """
     import torch
 
@@ -167,9 +170,11 @@ def profile_command(trace: str | None = None, **settings: Any) -> None:
     from going_modular.measure import benchmark, count_flops, matmul_rate, profile_model
     from going_modular.updates import PRECISIONS
 
-    if trace:
+    if trace:  # before the work
+        if Path(trace).exists():
+            raise FileExistsError(f"{trace} is there already: choose another --trace")
         with whole_file(trace):
-            pass  # raises, before the work, if it cannot be written
+            pass  # raises if it cannot be written
     config = Config(**settings)
     batch_size = config.batch_size
     images = torch.rand(batch_size, 3, config.image_size, config.image_size)

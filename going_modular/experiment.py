@@ -155,12 +155,17 @@ def resume(experiment: Experiment, out: str | Path) -> list[dict]:
         The rows of results so far, one an epoch, for ``run``.
 
     Raises:
-        FileNotFoundError, ValueError: as ``read_checkpoint``; ValueError also if it
-            has another config, or other classes or pictures.
+        FileNotFoundError, ValueError: as ``read_checkpoint``; if best.pt is missing;
+            if the checkpoint has another config, or other classes or pictures.
     """
     made, last = experiment, Path(out) / "last.pt"
     checkpoint = read_checkpoint(last)
     kept, parts, rows = (checkpoint[name] for name in ("config", "parts", "rows"))
+    if not (best := last.with_name("best.pt")).exists():
+        raise FileNotFoundError(
+            f"{best} is gone, with the weights of the best epoch: bring it back, "
+            "or choose another --out"
+        )
     changes = []
     for name, value in made.described.items():
         before: Any = kept.get(name, value)

@@ -14,14 +14,6 @@ EXPORTS = Choices(  # format -> name in the run
 )
 
 
-def some_pictures(folder: Path, count: int) -> list[str]:
-    """Return the paths of up to ``count`` pictures, taken evenly from a folder."""
-    from going_modular.pictures import list_pictures
-
-    paths = list_pictures(folder)
-    return paths[:: max(len(paths) // count, 1)][:count]
-
-
 def write_export(format: str, predictor: Any, target: Path, data: Path) -> None:
     """Write a Predictor as ``target``.
 

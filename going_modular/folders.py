@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import math
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -25,19 +26,27 @@ SPLITS = {  # how folders are called -> what they are
     "valid": "valid",
     "val": "valid",
     "validation": "valid",
+    "dev": "valid",
     "test": "test",
 }
+
+
+def name_split(folder: Path) -> str | None:
+    """Return "train", "valid" or "test" if a folder is called so, as test_set is."""
+    words = {*re.split(r"[\W_]+", folder.name.lower())} - {"set", "images", "seg"}
+    return SPLITS.get(*words) if len(words) == 1 else None
 
 
 def find_splits(data: str | Path) -> dict[str, Path]:
     """Return where the parts of a data set are, by name: train, valid and test.
 
-    Known are the names in SPLITS, in capitals too; without any, a folder of class
-    folders is train. They may be in a folder inside, or a zip, data or data.zip.
+    Known are the names in SPLITS, in capitals and as in test_set too; without any, a
+    folder of class folders is train. They may be in a folder inside, or a zip, data or
+    data.zip.
 
     Raises:
         OSError: as ``unpack``; FileNotFoundError if there is neither folder nor zip.
-        ValueError: as ``unpack``; or if the folder holds none of these.
+        ValueError: as ``unpack``; or if the folder holds none of these, or one twice.
     """
     folder = Path(data).expanduser()
     if not folder.is_dir():
@@ -48,14 +57,16 @@ def find_splits(data: str | Path) -> dict[str, Path]:
     for _ in range(9):  # of folders in folders; a link may lead in a circle
         inside = [path for path in folder.iterdir() if not HIDDEN.match(path.name)]
         places = [path for path in sorted(inside) if path.is_dir()]
-        splits = {
-            SPLITS[name]: place
-            for name in SPLITS
-            for place in places  # which may be a class, such as trains
-            if place.name.lower() == name and any(map(Path.is_dir, place.iterdir()))
-        }
+        splits: dict[str, Path] = {}
+        for place in places:  # which may be a class, without folders in it
+            name = name_split(place)
+            if name and any(map(Path.is_dir, place.iterdir())):
+                if twin := splits.get(name):
+                    raise ValueError(f"{twin} and {place} are both {name}: rename one")
+                splits[name] = place
         if splits or len(places) > 1:
-            return splits or {"train": folder}
+            names = ("train", "valid", "test") if splits else ()
+            return {n: splits[n] for n in names if n in splits} or {"train": folder}
         if not places:
             break
         folder = places[0]

@@ -612,7 +612,11 @@ def test_profile_prints_speed_share_and_operations_and_writes_a_trace(tmp_path, 
     assert main(["profile", *sizes.split(), "--trace", str(trace)]) == 0
     printed = capsys.readouterr().out
     assert "pictures a second" in printed and "aten::" in printed and "%" in printed
-    assert json.loads(trace.read_text())["traceEvents"]
+    written = trace.read_text()
+    assert json.loads(written)["traceEvents"]
+    assert main(["profile", *sizes.split(), "--trace", str(trace)]) == 2
+    assert "is there already: choose another --trace" in capsys.readouterr().err
+    assert trace.read_text() == written
 
 
 def test_a_taken_port_is_named(trained, capsys):

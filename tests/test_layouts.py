@@ -55,7 +55,8 @@ def sizes(folders):
     ("train", "valid"),
     [
         *[("train", "val"), ("train", "validation"), ("Train", "Valid")],
-        *[("TRAIN", "VAL"), ("training", "Validation")],
+        *[("TRAIN", "VAL"), ("training", "Validation"), ("train_set", "dev-set")],
+        *[("training_set", "validation images"), ("seg_train", "dev")],
     ],
 )
 def test_other_names_of_the_parts(data, train, valid):
@@ -67,6 +68,19 @@ def test_other_names_of_the_parts(data, train, valid):
     folders = open_all(data)
     assert sizes(folders) == [16, 8] and folders.notes == []
     assert folders.class_names == ["a", "b"]
+
+
+@pytest.mark.parametrize("other", ["val", "Validation", "dev_set"])
+def test_a_part_that_is_there_twice_is_told(data, other):
+    shutil.copytree(data / "valid", data / other)
+    with pytest.raises(ValueError, match="are both valid: rename one"):
+        find_splits(data)
+
+
+def test_a_class_called_like_a_part_holds_pictures(tmp_path):
+    names = ("test tube", "train set", "valid")
+    folder = write_pictures(tmp_path, names, {"all": 2}) / "all"
+    assert find_splits(folder) == {"train": folder}
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])

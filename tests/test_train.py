@@ -171,6 +171,14 @@ def test_a_finished_training_resumed_says_its_result_again(data, tmp_path, capsy
     assert "".join(first.splitlines(keepends=True)[3:]) == capsys.readouterr().out
 
 
+def test_a_lost_best_epoch_is_told(data, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert train(data, out) == 0
+    (out / "best.pt").unlink()
+    assert go_on(out, "--epochs 9") == 2
+    assert "best.pt is gone, with the weights of the" in capsys.readouterr().err
+
+
 def test_resume_where_nothing_is_kept_begins_anew(data, tmp_path):
     assert train(data, tmp_path / "run", "--resume") == 0
     assert train(data, tmp_path / "whole") == 0
