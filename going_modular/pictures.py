@@ -17,25 +17,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from going_modular.archives import missing
 
 
-def as_rgb(picture: Image.Image) -> Image.Image:
-    """Return a decoded picture as a new one: upright, RGB, with 8 bits per channel.
-
-    Transparent parts become white, 16 bits are scaled to 8.
-    """
-    tags = getattr(picture, "tag_v2", {})
-    with contextlib.suppress(Exception):  # unreadable notes must not cost a picture
-        picture = ImageOps.exif_transpose(picture)
-    if picture.mode[0] in "IF" or tags.get(339, [1])[0] == 2:  # 2: signed
-        picture = as_gray(picture, tags)  # Pillow's convert clips at 255
-    if picture.mode[-1] == "a":  # colors already multiplied by the opacity
-        picture = picture.convert(picture.mode.upper())
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture)
-    return picture.convert("RGB")
-
-
 class RefusedPicture(ValueError):
     """What is wrong with a picture: the end of a sentence that its name begins."""
 
@@ -59,6 +40,25 @@ def as_gray(picture: Image.Image, tags: Mapping[int, Any]) -> Image.Image:
     if tags.get(262) == 0:  # of some TIFFs: 0 is white
         values = white - values
     return Image.fromarray((values / (white / 255)).round().astype(np.uint8))
+
+
+def as_rgb(picture: Image.Image) -> Image.Image:
+    """Return a decoded picture as a new one: upright, RGB, with 8 bits per channel.
+
+    Transparent parts become white, 16 bits are scaled to 8.
+    """
+    tags = getattr(picture, "tag_v2", {})
+    with contextlib.suppress(Exception):  # unreadable notes must not cost a picture
+        picture = ImageOps.exif_transpose(picture)
+    if picture.mode[0] in "IF" or tags.get(339, [1])[0] == 2:  # 2: signed
+        picture = as_gray(picture, tags)  # Pillow's convert clips at 255
+    if picture.mode[-1] == "a":  # colors already multiplied by the opacity
+        picture = picture.convert(picture.mode.upper())
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture)
+    return picture.convert("RGB")
 
 
 MAX_PIXELS = 50_000_000  # the largest picture that is decoded, such as 8,000 by 6,250
