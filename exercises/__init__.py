@@ -50,6 +50,76 @@ class Calls(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+def call(function: Callable, *inputs: object, hint: str = "") -> Any:
+    """Call an answer on copies of ``inputs``, which it must leave as they are.
+
+    Args:
+        function: the answer.
+        inputs: tensors, lists of tensors, or anything else, which is not copied.
+        hint: if given, an error of the answer becomes ``Wrong`` with it.
+    """
+    copies = [_copy(item) for item in inputs]
+    try:
+        answer = function(*copies)
+    except Wrong:
+        raise
+    except Exception as error:  # the learner's own code may raise anything
+        if not hint:
+            raise
+        tensors = [item for item in inputs if isinstance(item, torch.Tensor)]
+        shapes = " and ".join(str(tuple(tensor.shape)) for tensor in tensors)
+        given = f" for inputs of shape {shapes}" if shapes else ""
+        first_line = (str(error).splitlines() or [""])[0]
+        raise Wrong(
+            f"your function raised {type(error).__name__}{given}: {first_line}", hint
+        ) from None
+    for place, (copy, item) in enumerate(zip(copies, inputs, strict=True), 1):
+        require_untouched(copy, item, f"argument {place}")
+    if answer is None:
+        raise Wrong(
+            "your function returned None", "does its last line begin with `return`?"
+        )
+    return answer
+
+
+def _copy(item: object) -> Any:
+    if isinstance(item, list):
+        return [_copy(part) for part in item]
+    return item.clone() if isinstance(item, torch.Tensor) else item
+
+
+def require_untouched(copy: Any, item: object, name: str = "") -> None:
+    """Raise ``Wrong`` if an answer changed what belongs to its caller.
+
+    Args:
+        copy: what the answer was given: a tensor, or a list or a dictionary of them.
+        item: the same, as it was before.
+        name: of the argument; a dictionary's entries are called by their keys.
+    """
+    if isinstance(item, dict):
+        for key, old in item.items():
+            require_untouched(copy[key], old, f"the {key}")
+    elif isinstance(item, list):
+        if len(copy) != len(item):
+            raise Wrong(
+                f"{name}, a list of {len(item)}, has {len(copy)} items after your call",
+                "make a list or tensor of your own; the caller needs the old one.",
+            )
+        for number, (part, old) in enumerate(zip(copy, item, strict=True)):
+            require_untouched(part, old, f"item {number} of {name}")
+    elif isinstance(item, torch.Tensor):
+        if copy.requires_grad and not item.requires_grad:
+            raise Wrong(
+                f"{name} still requires its gradient after your call",
+                "it belongs to the caller: take a .detach().clone() of it first.",
+            )
+        if copy.shape != item.shape or not torch.equal(copy, item):
+            raise Wrong(
+                f"your function overwrote {name}, which belongs to its caller",
+                "`a -= b`, `a[...] = b` and names ending in _ change a itself.",
+            )
+
+
 def exercise(number: str, title: str) -> Callable:
     """Register the decorated function as the check of an exercise.
 
@@ -241,10 +311,12 @@ def _remember(number: str, solved: bool) -> None:
 __all__ = [
     "Calls",
     "Wrong",
+    "call",
     "capstone",
     "challenge",
     "check",
     "exercise",
     "grade",
     "progress",
+    "require_untouched",
 ]

@@ -9,68 +9,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from exercises import Calls, Wrong, capstone, exercise
-
-
-def _call(function: Callable, *inputs: object, hint: str) -> Any:
-    """Call the answer on copies of ``inputs``, which it must leave as they are.
-
-    An error becomes ``Wrong`` with the shapes and the exercise's hint.
-    """
-    copies = [_copy(item) for item in inputs]
-    try:
-        answer = function(*copies)
-    except Wrong:
-        raise
-    except Exception as error:  # the learner's own code may raise anything
-        shapes = [
-            tuple(item.shape) for item in inputs if isinstance(item, torch.Tensor)
-        ]
-        given = (
-            " for inputs of shape " + " and ".join(map(str, shapes)) if shapes else ""
-        )
-        first_line = (str(error).splitlines() or [""])[0]
-        raise Wrong(
-            f"your function raised {type(error).__name__}{given}: {first_line}",
-            hint=hint,
-        ) from None
-    for place, (copy, item) in enumerate(zip(copies, inputs, strict=True), 1):
-        _require_untouched(copy, item, f"argument {place}")
-    if answer is None:
-        raise Wrong(
-            "your function returned None",
-            hint="does its last line begin with `return`?",
-        )
-    return answer
-
-
-def _copy(item: object) -> Any:
-    if isinstance(item, list):
-        return [_copy(part) for part in item]
-    return item.clone() if isinstance(item, torch.Tensor) else item
-
-
-def _require_untouched(copy: Any, item: object, name: str) -> None:
-    """Raise ``Wrong`` where the answer changed what belongs to its caller."""
-    if isinstance(item, list):
-        if len(copy) != len(item):
-            raise Wrong(
-                f"{name}, a list of {len(item)}, has {len(copy)} items after your call",
-                hint="make a list or tensor of your own; the caller needs the old one.",
-            )
-        for number, (part, old) in enumerate(zip(copy, item, strict=True)):
-            _require_untouched(part, old, f"item {number} of {name}")
-    elif isinstance(item, torch.Tensor):
-        if copy.requires_grad:
-            raise Wrong(
-                f"{name} still requires its gradient after your call",
-                hint="it belongs to the caller: take a .detach().clone() of it first.",
-            )
-        if copy.shape != item.shape or not torch.equal(copy, item):
-            raise Wrong(
-                f"your function overwrote {name}, which belongs to its caller",
-                hint="`a -= b`, `a[...] = b` and names ending in _ change a itself.",
-            )
+from exercises import Calls, Wrong, call, capstone, exercise
 
 
 def _require_tensor(
@@ -120,7 +59,7 @@ def check_batch_bytes(batch_bytes: Callable) -> None:
         shape = torch.randint(9, 40, (4,)).tolist()
         if dtype == torch.bfloat16:
             shape[0] *= 10**12  # more than any memory holds
-        answer = _call(
+        answer = call(
             batch_bytes,
             *shape,
             dtype,
@@ -169,7 +108,7 @@ def check_linear(linear: Callable) -> None:
         x, weight = torch.randn(B, D, dtype=dtype), torch.randn(K, D, dtype=dtype)
         bias = torch.randn(K, dtype=dtype) + 10
         with Calls() as calls:
-            answer = _call(linear, x, weight, bias, hint=hint)
+            answer = call(linear, x, weight, bias, hint=hint)
         answer = _require_tensor(answer, (B, K), dtype, hint)
         product = x @ weight.T
         if _close(answer, product + bias):
@@ -224,7 +163,7 @@ def check_to_batch(to_batch: Callable) -> None:
             picture = torch.randint(12, limit, (H, W, 3), dtype=torch.uint8)
             picture[0, 0] = torch.tensor([limit, 10, 40])
             pictures.append(picture)
-        answer = _call(to_batch, pictures, hint=hint)
+        answer = call(to_batch, pictures, hint=hint)
         if isinstance(answer, torch.Tensor) and not answer.is_floating_point():
             raise Wrong(
                 f"your batch is {answer.dtype}",
@@ -284,7 +223,7 @@ def check_hard_examples(hard_examples: Callable) -> None:
         # three in six are taken for the other class
         probs[torch.arange(B), rivals] = torch.where(true_probs < 0.5, 0.5, 0.15)
         is_hard = true_probs < threshold
-        answer: Any = _call(hard_examples, images, probs, labels, threshold, hint=hint)
+        answer: Any = call(hard_examples, images, probs, labels, threshold, hint=hint)
         expected = images[is_hard]
         if not isinstance(answer, torch.Tensor):
             kind = type(answer).__name__
@@ -335,7 +274,7 @@ def check_standardize(standardize: Callable) -> None:
         centers = centers + 5 * torch.arange(B).view(B, 1, 1, 1)
         widths = torch.arange(1, C + 1).view(1, C, 1, 1)
         images = centers + widths * torch.randn(B, C, H, W, dtype=dtype)
-        answer = _call(standardize, images, hint=hint)
+        answer = call(standardize, images, hint=hint)
         answer = _require_tensor(answer, images.shape, dtype, hint)
         means, stds = answer.mean(dim=(0, 2, 3)), answer.std(dim=(0, 2, 3))
         if not _close(means, torch.zeros_like(means), tolerance=1e-2):
@@ -387,7 +326,7 @@ def check_slopes(slopes: Callable) -> None:
         dtype = torch.float64 if number == 1 else torch.float32
         x = 2 * torch.randn(3 + number, dtype=dtype)
         walked: list[bool] = []
-        answer = _call(slopes, _recorded(function, walked), x, hint=hint)
+        answer = call(slopes, _recorded(function, walked), x, hint=hint)
         answer = _require_tensor(answer, x.shape, dtype, hint)
         expected = derivative(x)
         if not torch.allclose(answer, expected, rtol=1e-3, atol=1e-6):
@@ -460,7 +399,7 @@ def check_restore(restore: Callable) -> str:
             .div(255)
             for images in (originals, goals)
         )
-        answer = _call(restore, filtered, originals, others, hint=hint)
+        answer = call(restore, filtered, originals, others, hint=hint)
         answer = _require_tensor(answer, goals.shape, torch.float32, hint)
         error = 255 * (answer - goals).abs().mean().item()
         worst = max(worst, error if error == error else float("inf"))  # not NaN

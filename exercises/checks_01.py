@@ -8,26 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from exercises import Calls, Wrong, capstone, exercise
-
-
-def _call(function: Callable, *inputs: Any) -> Any:
-    """Call an answer on copies of tensors, and raise ``Wrong`` if it changes one."""
-    copies = [
-        value.clone() if isinstance(value, torch.Tensor) else value for value in inputs
-    ]
-    result = function(*copies)
-    for given, value in zip(copies, inputs, strict=True):
-        if isinstance(value, torch.Tensor) and not torch.equal(given, value):
-            raise Wrong(
-                "your function changes a tensor that it is given",
-                "the caller still needs it: make new tensors, without `+=`",
-            )
-    if result is None:
-        raise Wrong(
-            "your function returned None", "does its last line begin with `return`?"
-        )
-    return result
+from exercises import Calls, Wrong, call, capstone, exercise
 
 
 @exercise("01.1", "Split")
@@ -36,7 +17,7 @@ def check_split(split_in_order):
         n = int(torch.randint(5, 40, ()))
         fraction = float(torch.rand(())) * 0.8 + 0.1
         X, y = torch.randn(n, *shape), torch.randint(0, 9, (n, 1))
-        parts = _call(split_in_order, X, y, fraction)
+        parts = call(split_in_order, X, y, fraction)
         if not isinstance(parts, tuple | list) or len(parts) != 4:
             raise Wrong(
                 f"expected four tensors, got {type(parts).__name__}",
@@ -139,7 +120,7 @@ def check_squared_error_gradients(squared_error_gradients):
             ((weight * X + bias - y) ** 2).mean(), (weight, bias)
         )
         with Calls() as calls:
-            got = _call(squared_error_gradients, X, y, weight.item(), bias.item())
+            got = call(squared_error_gradients, X, y, weight.item(), bias.item())
         if {"backward", "grad", "requires_grad_", "func_grad"} & calls.names.keys():
             raise Wrong(
                 "your function lets autograd do the work",
@@ -267,7 +248,7 @@ def check_fit(fit):
         for parameter in model.parameters():
             parameter.grad = torch.ones_like(parameter)  # what somebody left there
         optimizer = _Watched(model.parameters(), lr=0.05, momentum=momentum)
-        got = _call(fit, model, X, y, loss_fn, optimizer, epochs)
+        got = call(fit, model, X, y, loss_fn, optimizer, epochs)
         wanted = _train(twin, X, y, loss_fn, epochs, momentum)
         pile = _train(piled, X, y, loss_fn, epochs, momentum, zero_grad=False)
         _check_losses(got, wanted, pile, optimizer.steps, epochs)
@@ -416,7 +397,7 @@ def check_fit_curve(fit_curve):
             curve = (sizes * torch.sin(speeds * x + shifts)).sum(dim=1, keepdim=True)
             drawn += [x, curve + NOISE * torch.randn(count, 1)]
         X, y, X_test, y_test = drawn
-        predict = _call(fit_curve, X, y)
+        predict = call(fit_curve, X, y)
         if not callable(predict):
             raise Wrong(
                 f"fit_curve returned a {type(predict).__name__}",

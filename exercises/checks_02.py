@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from exercises import Wrong, capstone, exercise
+from exercises import Wrong, capstone, exercise, require_untouched
 
 
 def codes_of(code: CodeType) -> Iterator[CodeType]:
@@ -29,17 +29,6 @@ def refuse_loops(function: Callable) -> None:
             raise Wrong(
                 "your answer has a loop, over items or over classes",
                 "let one call of torch work on all items at once",
-            )
-
-
-def refuse_changes(after: dict[str, torch.Tensor], before: dict) -> None:
-    """Raise Wrong if a tensor that a function was given is no longer what it was."""
-    for name, tensor in after.items():
-        if not torch.equal(tensor, before[name]):
-            raise Wrong(
-                f"your function changed the {name} that it was given",
-                "work on a new tensor: x = x - 1 makes one, x -= 1 and methods that "
-                "end with _ change the caller's",
             )
 
 
@@ -78,7 +67,7 @@ def check_collapse(collapse):
                 f"expected a weight and a bias, got {type(got).__name__}",
                 "return weight, bias",
             )
-        refuse_changes(layers.state_dict(), before)
+        require_untouched(layers.state_dict(), before)
         weight, bias = (torch.as_tensor(part).detach() for part in got)
         for name, mine, shape in (("weight", weight, (K, D)), ("bias", bias, (K,))):
             if mine.shape != shape:
@@ -122,7 +111,7 @@ def check_logits_to_labels(logits_to_labels):
         expected = (probs > threshold).float()
         given = logits.clone()
         got = logits_to_labels(given, threshold)
-        refuse_changes({"logits": given}, {"logits": logits})
+        require_untouched({"logits": given}, {"logits": logits})
         if not isinstance(got, torch.Tensor):
             raise Wrong(
                 f"expected a tensor, got {type(got).__name__}",
@@ -189,7 +178,7 @@ def check_f_beta(f_beta):
                 f"{case}: you divide by zero",
                 "without a true positive the result is 0: ask first",
             ) from None
-        refuse_changes(given, before)
+        require_untouched(given, before)
         if got != got:
             raise Wrong(
                 f"{case}: your number is NaN",
@@ -241,7 +230,7 @@ def check_pick_threshold(pick_threshold):
         expected = probs[labels == 1].sort(descending=True).values[needed - 1].item()
         given = {"probs": probs.clone(), "labels": labels.clone()}
         got = pick_threshold(*given.values(), min_recall)
-        refuse_changes(given, {"probs": probs, "labels": labels})
+        require_untouched(given, {"probs": probs, "labels": labels})
         if not isinstance(got, int | float | torch.Tensor) or (
             isinstance(got, torch.Tensor) and got.numel() != 1
         ):
@@ -293,7 +282,7 @@ def check_log_softmax(log_softmax):
     for kind, logits in kinds.items():
         given = logits.clone()
         got, expected = log_softmax(given), logits.double().log_softmax(dim=1).float()
-        refuse_changes({"logits": given}, {"logits": logits})
+        require_untouched({"logits": given}, {"logits": logits})
         if not isinstance(got, torch.Tensor) or got.shape != expected.shape:
             shape = (
                 tuple(got.shape)
@@ -378,7 +367,7 @@ def check_confusion_matrix(confusion_matrix):
                 "the matrix has a cell for each pair of classes, also if they never "
                 "occur: what is minlength for?",
             ) from None
-        refuse_changes(given, {"predictions": predictions, "labels": labels})
+        require_untouched(given, {"predictions": predictions, "labels": labels})
         if not isinstance(got, torch.Tensor) or got.shape != expected.shape:
             shape = (
                 tuple(got.shape)
@@ -435,7 +424,7 @@ def check_moons(moons):
     given = {"X_train": X_train.clone(), "y_train": y_train.clone()}
     given["X_new"] = X_new.clone()
     got = moons(*given.values())
-    refuse_changes(given, {"X_train": X_train, "y_train": y_train, "X_new": X_new})
+    require_untouched(given, {"X_train": X_train, "y_train": y_train, "X_new": X_new})
     if not isinstance(got, torch.Tensor) or got.shape != y_new.shape:
         shape = tuple(got.shape) if isinstance(got, torch.Tensor) else type(got)
         raise Wrong(

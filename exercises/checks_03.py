@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from exercises import Calls, Wrong, capstone, exercise
+from exercises import Calls, Wrong, capstone, exercise, require_untouched
 from going_modular.datasets import FashionMNISTTensors
 from going_modular.model_builder import CNNModel
 
@@ -49,11 +49,7 @@ def _watched(
             f"your function returned {type(answer).__name__}, not a tensor",
             hint="does it end with return?",
         )
-    if not all(map(torch.equal, copies, inputs)):
-        raise Wrong(
-            "your function changed a tensor that it was given",
-            hint="operations with an underscore at the end, and `+=`, work in place.",
-        )
+    require_untouched(copies, list(inputs), "the arguments")
     return answer
 
 
@@ -142,7 +138,7 @@ def check_make_batches(make_batches: Callable) -> None:
     for N, size in ((10, 4), (12, 4), (random.randint(60, 90), random.randint(7, 12))):
         images = torch.randint(0, 200, (N, 28, 28), dtype=torch.uint8)
         labels = torch.randperm(N)  # each one once, so that it names its picture
-        given = images.clone(), labels.clone()
+        given = {"images": images.clone(), "labels": labels.clone()}
 
         def epoch(generator, size=size, images=images, labels=labels) -> list[int]:
             batches = make_batches(images, labels, size, generator)
@@ -151,11 +147,7 @@ def check_make_batches(make_batches: Callable) -> None:
         seed = random.randint(0, 10**6)
         generator = torch.Generator().manual_seed(seed)
         orders = [epoch(generator) for _ in range(3)]
-        if not (torch.equal(images, given[0]) and torch.equal(labels, given[1])):
-            raise Wrong(
-                "your function changed images or labels themselves",
-                hint="index with an order: `images[order]` is a new tensor.",
-            )
+        require_untouched({"images": images, "labels": labels}, given)
         if N > 20 and labels.tolist() in orders:
             raise Wrong(
                 "your batches hold the pictures in their old order",
@@ -412,10 +404,7 @@ def check_most_confused(most_confused: Callable) -> None:
         given = matrix.clone()
         answer = most_confused(given)
         case = f"for\n{matrix}\n"
-        if not torch.equal(given, matrix):
-            raise Wrong(
-                "your function changed the matrix it was given", hint="work on a copy."
-            )
+        require_untouched(given, matrix, "the matrix")
         if isinstance(answer, list | torch.Tensor):
             raise Wrong(
                 f"{case} you answered {answer!r}",

@@ -104,3 +104,11 @@ def answers(kind: str) -> dict[str, list[str]]:
     for path in sorted((ROOT / "tests" / "wrong_answers").glob("*.py")):
         found |= runpy.run_path(str(path)).get(kind, {})
     return found
+
+
+def changed(source: str, *pairs: tuple[str, str]) -> str:
+    """Return an answer's source with parts replaced, each of which must be there."""
+    for old, new in pairs:
+        assert old in source, old
+        source = source.replace(old, new)
+    return source

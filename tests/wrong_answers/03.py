@@ -1,3 +1,5 @@
+from tests.notebooks import changed
+
 BATCHES = """\
 def make_batches(images, labels, batch_size, generator):
     order = torch.randperm(len(images), generator=generator)
@@ -48,14 +50,6 @@ def train_network(images, labels):
         optimizer.step()
     return model
 """
-
-
-def changed(source, *pairs):
-    """Return source with parts replaced, each of which must be there."""
-    for old, new in pairs:
-        assert old in source, old
-        source = source.replace(old, new)
-    return source
 
 
 WRONG = {
