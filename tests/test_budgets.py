@@ -27,7 +27,6 @@ NOT_YET: dict[str, dict[str, float]] = {
         "figures": 5,
         "diagrams": 1,
     },
-    "09": {"first picture": 48, "figures": 2, "diagrams": 0},
     "10": {"first picture": 28, "figures": 4},
 }
 
@@ -48,12 +47,17 @@ def code_lines(cell):
     return sum(bool(line) and line[0] != "#" for line in lines)
 
 
+def is_picture(output):
+    """Tell whether an output of a cell is a picture."""
+    return bool({"image/png", "image/jpeg"} & output.get("data", {}).keys())
+
+
 def figures(path):
     """Return how many figures of a notebook are stored."""
     outputs = [
         output for cell in read(path).cells for output in cell.get("outputs", [])
     ]
-    return sum("image/png" in output.get("data", {}) for output in outputs)
+    return sum(map(is_picture, outputs))
 
 
 def diagrams(path):
@@ -75,10 +79,7 @@ def measures(path):
     code = [cell for cell in cells[:recap] if cell.cell_type == "code"]
     exported = [cell for cell in code if EXPORT.match(cell.source)]
     share = sum(map(code_lines, exported)) / sum(map(code_lines, code))
-    shown = [
-        any("image/png" in o.get("data", {}) for o in cell.get("outputs", []))
-        for cell in cells
-    ]
+    shown = [any(map(is_picture, cell.get("outputs", []))) for cell in cells]
     trained = [
         cell.cell_type == "code" and bool(TRAINING.search(cell.source))
         for cell in cells

@@ -118,10 +118,12 @@ RESULTS = {
         "{0}",
     ),
     "09": Result(
-        "ask = {name: lambda name=name",
-        r"PyTorch +([\d.]+) MB.* ([\d.]+)\n.*int8 +([\d.]+) MB.* ([\d.]+)\n",
+        "change = right[name] - right",
+        r"32 bits +([\d.]+) MB +accuracy ([\d.]+)\n"
+        r"8 bits per channel +([\d.]+) MB +accuracy ([\d.]+)\n"
+        r"8 bits per tensor .*accuracy ([\d.]+)\n",
         "your model as a web page, and in 8 bits: {2} MB instead of {0}, accuracy {3} "
-        "instead of {1}",
+        "instead of {1} with a scale per channel, {4} with one per tensor",
     ),
     "10": Result(
         '"one by one, decoding": slow_loader',

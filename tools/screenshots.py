@@ -58,7 +58,31 @@ def show_dashboard(page: Any) -> None:
     page.wait_for_timeout(3_000)  # curves are drawn in several steps
 
 
+def ask_about(picture: str) -> Callable[[Any], None]:
+    """Return what uploads a picture to lesson 09's page, and waits for the answer."""
+
+    def prepare(page: Any) -> None:
+        page.wait_for_selector("input[type=file]", state="attached")
+        page.set_input_files("input[type=file]", ROOT / picture)
+        page.get_by_role("button", name="Submit").click()
+        page.wait_for_selector(".confidence-set", timeout=60_000)
+        page.wait_for_timeout(1_000)  # bars grow
+
+    return prepare
+
+
+ANIMALS = "runs/lesson_09/demo"
+ANIMALS_PAGE = (
+    *("-m", "going_modular", "serve", ANIMALS, "--port", "{port}", "--examples"),
+    *(f"{ANIMALS}/examples/{number}.png" for number in (1, 2, 3)),
+)
 PAGES = {
+    "page": Page(
+        ANIMALS, ANIMALS_PAGE, "/", ask_about(f"{ANIMALS}/examples/2.png"), (880, 560)
+    ),
+    "not_sure": Page(
+        ANIMALS, ANIMALS_PAGE, "/", ask_about("runs/lesson_09/doubtful.png"), (880, 560)
+    ),
     "dashboard": Page(
         needs="runs/lesson_07/first",
         command=(

@@ -1,0 +1,324 @@
+"""Diagrams and figures of lesson 09: a page, its visitors, its files, its days."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.patches import FancyBboxPatch
+from PIL import Image
+
+INK, SOFT, STRONG, GRAY = "#1f3a5f", "#e8f0f8", "#f6c667", "#7f7f7f"
+GREEN, RED = "#1b7f3b", "#c0392b"
+
+
+def draw_box(
+    ax: plt.Axes, x: float, y: float, width: float, text: str, color: str = SOFT
+) -> None:
+    """Draw a box with a text into axes; (x, y) is the middle of its left side."""
+    box = FancyBboxPatch((x, y - 0.22), width, 0.44, "round,pad=0.04", fc=color, ec=INK)
+    ax.add_patch(box)
+    ax.text(x + width / 2, y, text, ha="center", va="center", color="black", size=10)
+
+
+def draw_request(milliseconds: dict[str, float], title: str) -> plt.Figure:
+    """Draw the way of a visitor's picture, and below it how long each part takes.
+
+    Args:
+        milliseconds: of each station, by its name, in the order of the way.
+        title: of the figure.
+    """
+    fig, (way, bar) = plt.subplots(
+        2, 1, figsize=(8, 2.9), height_ratios=[1.2, 1], layout="constrained"
+    )
+    for x, name in enumerate(milliseconds):
+        draw_box(way, x + 0.06, 0.4, 0.72, name, STRONG if name == "model" else SOFT)
+        if x:
+            arrow = {"arrowstyle": "->", "color": GRAY}
+            way.annotate("", (x + 0.02, 0.4), (x - 0.18, 0.4), arrowprops=arrow)
+    way.set(xlim=(0, len(milliseconds) - 0.16), ylim=(0, 0.8), title=title)
+    way.axis("off")
+    left = 0.0
+    for name, value in milliseconds.items():
+        color = STRONG if name == "model" else SOFT
+        bar.barh(0, value, left=left, color=color, edgecolor=INK)
+        if value > 0.06 * sum(milliseconds.values()):
+            text = f"{name}\n{value:.0f} ms"
+            bar.text(
+                left + value / 2, 0, text, ha="center", va="center", size=9, c="black"
+            )
+        left += value
+    bar.set(yticks=[], xlabel="milliseconds of one visit", xlim=(0, left))
+    for side in ("left", "top", "right"):
+        bar.spines[side].set_visible(False)
+    return fig
+
+
+def draw_waits(waits: torch.Tensor, slow: float, title: str) -> plt.Figure:
+    """Draw seconds that visitors waited, as a histogram, with the 95th percentile."""
+    fig, ax = plt.subplots(figsize=(6.5, 2.8), layout="constrained")
+    ax.hist(1000 * waits.numpy(), bins=24, color="tab:blue", alpha=0.8)
+    lines = {"median": waits.median().item(), "mean": waits.mean().item()}
+    styles = {"median": ":", "mean": "--", "95th percentile": "-"}
+    for name, value in (lines | {"95th percentile": slow}).items():
+        label = f"{name}: {1000 * value:.0f} ms"
+        ax.axvline(1000 * value, color=RED, linestyle=styles[name], label=label)
+    ax.set(xlabel="milliseconds from click to answer", ylabel="visits", title=title)
+    ax.legend()
+    return fig
+
+
+def draw_candidates(
+    table: dict[str, dict[str, float]], criteria: dict[str, float], title: str
+) -> plt.Figure:
+    """Draw what each candidate has of accuracy, seconds and MB, beside the criteria."""
+    fig, axes = plt.subplots(1, 3, figsize=(9, 2.7), layout="constrained")
+    units = {"accuracy": "accuracy on valid", "wait": "wait in s", "size": "file in MB"}
+    for ax, (key, label) in zip(axes, units.items(), strict=True):
+        values = [row[key] for row in table.values()]
+        bar = criteria[key]
+        met = [v >= bar if key == "accuracy" else v <= bar for v in values]
+        colors = [GREEN if ok else RED for ok in met]
+        bars = ax.barh(list(table), values, color=colors, alpha=0.8)
+        ax.bar_label(bars, [f"{value:.2g}" for value in values], padding=3)
+        ax.axvline(bar, color=GRAY, linestyle="--")
+        side = "at least" if key == "accuracy" else "at most"
+        ax.set_title(f"{side} {bar:g}", fontsize=10)
+        ax.set(xlabel=label, xlim=(0, 1.25 * max(*values, bar)))
+        ax.invert_yaxis()
+    fig.suptitle(title, fontsize=11)
+    return fig
+
+
+def draw_answers(
+    pictures: Sequence[Image.Image],
+    answers: Sequence[Sequence[tuple[str, float]]],
+    title: str,
+    below: float = 0.0,
+) -> plt.Figure:
+    """Draw pictures, and below each the ranking as bars.
+
+    Args:
+        pictures: N of them.
+        answers: a ranking for each, [(class name, probability), ...].
+        title: of the figure.
+        below: a page's limit: an answer below it is headed "not sure".
+    """
+    fig, axes = plt.subplots(
+        2,
+        len(pictures),
+        figsize=(1.75 * len(pictures), 3.4),
+        height_ratios=[2, 1],
+        squeeze=False,
+        layout="constrained",
+    )
+    for column, (picture, ranked) in enumerate(zip(pictures, answers, strict=True)):
+        top, bars = axes[:, column]
+        top.imshow(picture)
+        top.set_title(ranked[0][0] if ranked[0][1] >= below else "not sure", size=10)
+        top.axis("off")
+        names, probs = zip(*ranked, strict=True)
+        found = bars.barh(names, probs, color="tab:blue", alpha=0.7)
+        bars.bar_label(found, [f"{prob:.2f}" for prob in probs], padding=2, size=8)
+        bars.set(xlim=(0, 1.45), xticks=[])
+        bars.tick_params(length=0, labelsize=8)
+        bars.invert_yaxis()
+        for side in bars.spines.values():
+            side.set_visible(False)
+    fig.suptitle(title, fontsize=11)
+    return fig
+
+
+def draw_loading(title: str) -> plt.Figure:
+    """Draw what is done with a model's file in two ways of reading it."""
+    fig, ax = plt.subplots(figsize=(8.5, 2.7), layout="constrained")
+    draw_box(ax, 0.05, 0.95, 1.5, "a stranger's file:\na list of instructions")
+    arrow = {"arrowstyle": "->", "color": GRAY}
+    for y, option, outcome, color in (
+        (1.5, "weights_only=False", "does what they say:\nanything you may do", RED),
+        (
+            0.4,
+            "weights_only=True",
+            "makes tensors and texts;\nrefuses the rest",
+            GREEN,
+        ),
+    ):
+        ax.annotate("", (2.25, y), (1.62, 0.95), arrowprops=arrow)
+        draw_box(ax, 2.3, y, 1.7, f"torch.load(…,\n{option})")
+        ax.annotate("", (4.65, y), (4.07, y), arrowprops=arrow)
+        draw_box(ax, 4.7, y, 2.2, outcome, "white")
+        ax.patches[-1].set_edgecolor(color)
+        ax.patches[-1].set_linewidth(2)
+    ax.set(xlim=(0, 7), ylim=(0, 1.9), title=title)
+    ax.axis("off")
+    return fig
+
+
+def draw_thresholds(
+    thresholds: torch.Tensor,
+    answered: torch.Tensor,
+    right: torch.Tensor,
+    wanted: float,
+    title: str,
+) -> plt.Figure:
+    """Draw over thresholds which share is answered, and which of those is right."""
+    fig, ax = plt.subplots(figsize=(6.5, 3.2), layout="constrained")
+    ax.plot(thresholds, right, color=GREEN, label="right, of the answers given")
+    ax.plot(thresholds, answered, color="tab:blue", label="answered, of all pictures")
+    ax.axhline(wanted, color=GRAY, linestyle="--", label=f"wanted: {wanted:g}")
+    ax.set(xlabel='threshold: below it the page says "not sure"', ylabel="share")
+    ax.set(ylim=(0, 1.05), title=title)
+    ax.legend(loc="lower left")
+    return fig
+
+
+def draw_container(title: str) -> plt.Figure:
+    """Draw a host, the container on it, and the folder in that."""
+    fig, ax = plt.subplots(figsize=(8.5, 3), layout="constrained")
+    for x, y, width, height, text in (
+        (1.9, 0.1, 5.0, 2.5, "the host: any computer with a container runtime"),
+        (2.2, 0.3, 4.4, 1.9, "container: Python, pinned packages, no administrator"),
+    ):
+        box = FancyBboxPatch(
+            (x, y), width, height, "round,pad=0.03", fc="none", ec=INK, ls="--"
+        )
+        ax.add_patch(box)
+        ax.text(x + 0.1, y + height - 0.12, text, size=9, va="center", color=GRAY)
+    draw_box(ax, 0.1, 1.1, 1.1, "a visitor's\nbrowser")
+    draw_box(ax, 2.5, 1.1, 1.2, "app.py\nport 7860", STRONG)
+    draw_box(ax, 4.3, 1.5, 2.1, "best.pt, config.json")
+    draw_box(ax, 4.3, 0.7, 2.1, "going_modular/")
+    for start, end in (
+        ((1.27, 1.1), (2.42, 1.1)),
+        ((4.24, 1.5), (3.78, 1.15)),
+        ((4.24, 0.7), (3.78, 1.05)),
+    ):
+        style = "<->" if start[0] < 2 else "->"
+        arrow = {"arrowstyle": style, "color": GRAY}
+        ax.annotate("", end, start, arrowprops=arrow)
+    ax.set(xlim=(0, 7), ylim=(0, 2.8), title=title)
+    ax.axis("off")
+    return fig
+
+
+KINDS = {  # what operations are called in PyTorch, in ONNX and in onnxruntime
+    "SameConv2d": "convolution",
+    "Conv": "convolution",
+    "FusedConv": "fused convolution",
+    "FreezableBatchNorm2d": "batch norm",
+    "ReLU6": "clip",
+    "Clip": "clip",
+    "Add": "add",
+}
+
+
+def draw_fusion(kinds: dict[str, list[str]], title: str) -> plt.Figure:
+    """Draw how many operations of each kind a network is, for each way to run it."""
+    fig, ax = plt.subplots(figsize=(7.5, 2.4), layout="constrained")
+    order = [*dict.fromkeys(KINDS.values()), "other"]
+    for row, found in enumerate(kinds.values()):
+        counts = Counter(KINDS.get(kind, "other") for kind in found)
+        left = 0
+        for kind in sorted(counts, key=order.index):
+            color = plt.get_cmap("Set2")(order.index(kind))
+            ax.barh(row, counts[kind], left=left, color=color, edgecolor="white")
+            if counts[kind] > 6:
+                where = (left + counts[kind] / 2, row)
+                text = f"{kind.replace(' ', chr(10))}\n{counts[kind]}"
+                ax.text(*where, text, ha="center", va="center", size=8, color="black")
+            left += counts[kind]
+        ax.text(left + 2, row, f"{left} in all", va="center", size=9)
+    most = max(map(len, kinds.values()))
+    ax.set_yticks(range(len(kinds)), list(kinds))
+    ax.set(xlim=(0, 1.2 * most), xlabel="operations for one picture", title=title)
+    ax.invert_yaxis()
+    return fig
+
+
+def draw_rounding(weight: torch.Tensor, channels: Sequence[int]) -> plt.Figure:
+    """Draw some channels of a weight before and after rounding to 8 bits.
+
+    Left with one scale for the whole weight, right with one for each channel.
+
+    Args:
+        weight: (K, C, h, w).
+        channels: which to draw.
+    """
+    flat = weight.detach().flatten(1)
+    scales = {
+        "one scale for the whole weight": flat.abs().max() / 127,
+        "one scale for each channel": flat.abs().amax(1, keepdim=True) / 127,
+    }
+    fig, axes = plt.subplots(
+        len(channels),
+        2,
+        figsize=(8.5, 1.25 * len(channels) + 0.9),
+        sharex=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for column, (name, scale) in enumerate(scales.items()):
+        rounded = (flat / scale).round() * scale
+        for row, channel in enumerate(channels):
+            ax = axes[row, column]
+            ax.bar(torch.arange(flat.shape[1]), flat[channel], 0.8, color="#c9d6e6")
+            style = {"where": "mid", "color": RED, "linewidth": 1.5}
+            ax.step(range(flat.shape[1]), rounded[channel], **style)
+            count = len(rounded[channel].unique())
+            of = len(flat[channel].unique())
+            ax.set_title(f"channel {channel}: {of} values become {count}", size=9)
+            ax.margins(y=0.3)
+        axes[0, column].set_title(f"{name}\n{axes[0, column].get_title()}", size=10)
+        axes[-1, column].set_xlabel("weight of the kernel")
+    fig.suptitle("Bars: 32 bits; red: 8 bits. A quiet channel needs its own scale")
+    return fig
+
+
+def draw_differences(
+    rows: dict[str, tuple[float, float, float]], title: str
+) -> plt.Figure:
+    """Draw differences of accuracy with their spread, and the size of each file.
+
+    Args:
+        rows: name -> (difference, twice its standard error, MB).
+        title: of the figure.
+    """
+    fig, ax = plt.subplots(figsize=(7.5, 2.7), layout="constrained")
+    for row, (difference, spread, size) in enumerate(rows.values()):
+        clear = abs(difference) > spread
+        color = RED if clear else GRAY
+        ax.errorbar(difference, row, xerr=spread, fmt="o", color=color, capsize=4)
+        text = f"{difference:+.3f} ± {spread:.3f}   {size:.1f} MB"
+        ax.text(
+            1.02, row, text, va="center", size=9, transform=ax.get_yaxis_transform()
+        )
+    ax.axvline(0, color=GRAY, linewidth=1)
+    ax.set_yticks(range(len(rows)), list(rows))
+    ax.set(xlabel="accuracy gained or lost against 32 bits", title=title)
+    ax.invert_yaxis()
+    return fig
+
+
+def draw_days(days: Sequence[dict[str, Any]], limit: float, title: str) -> plt.Figure:
+    """Draw what a log says of each day, and below it what nobody there can see.
+
+    Args:
+        days: rows with "unsure", the share of answers that are not sure, and
+            "accuracy".
+        limit: the share at which somebody is called.
+        title: of the figure.
+    """
+    fig, (top, low) = plt.subplots(
+        2, 1, figsize=(7, 4), sharex=True, layout="constrained"
+    )
+    x = range(1, len(days) + 1)
+    unsure = [day["unsure"] for day in days]
+    colors = [RED if share > limit else "tab:blue" for share in unsure]
+    top.bar(x, unsure, color=colors, alpha=0.8)
+    top.axhline(limit, color=GRAY, linestyle="--", label=f"alarm above {limit:.2f}")
+    top.set(ylabel='share of "not sure"', ylim=(0, 1), title=title)
+    top.legend(loc="upper left")
+    low.plot(x, [day["accuracy"] for day in days], color=GREEN, marker="o")
+    low.set(ylim=(0, 1.05), ylabel="accuracy,\nwhich the log lacks", xlabel="day")
+    return fig
