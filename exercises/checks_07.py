@@ -1,80 +1,124 @@
 """Checks of notebook 07 · Experiment tracking."""
 
-import json
 import math
 import random
 import statistics
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
 
-from exercises import Wrong, exercise
+from exercises import Wrong, capstone, exercise
 
 
-@exercise("07.1", "The first free name")
-def check_unique_name(unique_name):
-    name = f"run{random.randint(0, 999)}"
-    cases = [
-        set(),
-        {name},
-        {name, f"{name}-2"},
-        {name, f"{name}-2", f"{name}-4"},
-        {f"{name}-2"},
-    ]
-    cases += [
-        {name, f"{name}-5"},
-        {name, *(f"{name}-{k}" for k in range(2, random.randint(5, 20)))},
-    ]
-    for taken in cases:
-        expected, number = name, 2
-        while expected in taken:
-            expected, number = f"{name}-{number}", number + 1
-        got = unique_name(name, set(taken))
-        if got != expected:
-            state = (
-                "is taken already" if got in taken else "is not the first that is free"
-            )
+def run_of(count: int, rng: random.Random) -> list[dict]:
+    """Return rows of results as a training gives them; some have a number more."""
+    rows = []
+    for epoch in range(1, count + 1):
+        row = {"epoch": epoch, "valid_acc": rng.random(), "valid_loss": rng.random()}
+        if epoch == 2:
+            row |= {"lr": rng.random()}
+        rows.append(row)
+    return rows
+
+
+def curves_in(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Return {name: [(step, number), ...]} of the event files in a folder."""
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    return {
+        name: [(event.step, event.value) for event in events.Scalars(name)]
+        for name in events.Tags()["scalars"]
+    }
+
+
+def write_run(folder: Path, steps: list[int], values: list[float], name: str) -> None:
+    """Write a curve into TensorBoard's event file in a folder."""
+    with SummaryWriter(folder) as writer:
+        for step, value in zip(steps, values, strict=True):
+            writer.add_scalar(name, value, step)
+            writer.add_scalar("valid_loss", 1 - value, step)
+
+
+@exercise("07.1", "Log a run")
+def check_log_rows(log_rows):
+    rng = random.Random()
+    for count in (3, rng.randint(4, 6)):
+        rows = run_of(count, rng)
+        names = sorted({name for row in rows for name in row} - {"epoch"})
+        wanted = {
+            name: [(row["epoch"], row[name]) for row in rows if name in row]
+            for name in names
+        }
+        given = [dict(row) for row in rows]
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
+            folder = Path(place, "run")
+            log_rows(folder, given)
+            found = curves_in(folder) if folder.exists() else {}
+        if given != rows:
+            raise Wrong("the rows were changed", "read a row, and leave it as it is")
+        if sorted(found) != names:
             raise Wrong(
-                f"{name!r} with {sorted(taken)} taken gave {got!r}, which {state}",
-                "the name itself comes first, then -2, -3 and so on: ask of each in "
-                "turn whether it is taken",
+                f"rows with {', '.join(names)} gave the curves "
+                f"{', '.join(sorted(found)) or '(none)'}",
+                "each name but the epoch is a curve; a row may lack one of them",
             )
+        for name, points in wanted.items():
+            steps = [step for step, _ in found[name]]
+            if steps != [step for step, _ in points]:
+                raise Wrong(
+                    f"{name} stands at the steps {steps}, expected "
+                    f"{[step for step, _ in points]}",
+                    "the third argument of add_scalar is the row's own epoch",
+                )
+            for (step, got), (_, number) in zip(found[name], points, strict=True):
+                if not math.isclose(got, number, rel_tol=1e-5):
+                    raise Wrong(
+                        f"{name} at epoch {step} is {got:.4f}, expected {number:.4f}",
+                        "write each number under its own name",
+                    )
 
 
-@exercise("07.2", "A log whose end was cut")
-def check_read_rows(read_rows):
-    rows = [
-        {"step": k, "loss": random.random()} for k in range(1, random.randint(4, 7))
-    ]
-    lines = [json.dumps(row) for row in rows]
-    whole = "\n".join(lines) + "\n"
-    cut = lines[-1][: random.randint(2, len(lines[-1]) - 1)]
-    for text, expected, what in (
-        (whole, rows, "a whole log"),
-        ("\n".join(lines[:-1] + [cut]), rows[:-1], "a log with its last line cut"),
-        (whole.strip(), rows, "a whole log without the last line's end"),
-        ("", [], "an empty log"),
-    ):
-        try:
-            got = read_rows(text)
-        except ValueError as error:
+@exercise("07.2", "The log answers")
+def check_best_run(best_run):
+    rng = random.Random()
+    low, high = rng.uniform(0.3, 0.5), rng.uniform(0.6, 0.9)
+    cases = {  # run -> (steps, valid accuracies)
+        "the best number in the middle of a run": {
+            "a": ([1, 2, 3], [low, low + 0.05, low + 0.08]),
+            "b": ([1, 2, 3], [low, high, low - 0.1]),
+            "c": ([1, 2], [low - 0.2, low]),
+        },
+        "a run with NaN": {
+            "one": ([1, 2, 3], [low, math.nan, low + 0.01]),
+            "two": ([1, 2, 3], [low - 0.1, low - 0.1, high]),
+            "zero": ([1, 2], [math.nan, math.nan]),
+        },
+        "steps that do not count 1, 2, 3": {
+            "x-2": ([10, 20, 35], [low, low, high]),
+            "x": ([5, 10, 15], [low + 0.02, low, low]),
+        },
+    }
+    for what, runs in cases.items():
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
+            for name, (steps, values) in runs.items():
+                write_run(Path(place, name), steps, values, "valid_acc")
+            write_run(Path(place, "other"), [1, 2], [0.99, 0.98], "train_acc")
+            got = best_run(place)
+        _, name, step = max(
+            (value, name, step)
+            for name, (steps, values) in runs.items()
+            for step, value in zip(steps, values, strict=True)
+            if not math.isnan(value)
+        )
+        if not isinstance(got, tuple | list) or tuple(got) != (name, step):
             raise Wrong(
-                f"{what} raised ValueError: {error}",
-                "only a damaged line before the last is an error",
-            ) from None
-        if got != expected:
-            count = len(got) if isinstance(got, list) else type(got).__name__
-            raise Wrong(
-                f"{what}, of {len(expected)} whole rows, gave {count}",
-                "every whole line is a row, in order",
+                f"{what}: you returned {got!r}, expected {(name, step)}",
+                "compare every valid_acc of every run, also those in the middle; the "
+                "step is the event's own; NaN and runs without a valid_acc are out",
             )
-    try:
-        read_rows("\n".join([lines[0], cut, *lines[1:]]))
-    except ValueError:
-        return
-    raise Wrong(
-        "a damaged line in the middle raised nothing",
-        "leave out a line only where it is the last",
-    )
 
 
 @exercise("07.3", "Warm-up, then cosine")
@@ -100,9 +144,12 @@ def check_warmup_cosine(warmup_cosine):
             )
             expected = peak * (step + 1) / warmup if step < warmup else wave
             got = warmup_cosine(step, steps, warmup, peak)
-            if not isinstance(got, int | float) or not math.isclose(
-                got, expected, rel_tol=1e-6, abs_tol=1e-9
-            ):
+            if not isinstance(got, int | float):
+                raise Wrong(
+                    f"you returned a {type(got).__name__}",
+                    "return a float: of a tensor, take .item()",
+                )
+            if not math.isclose(got, expected, rel_tol=1e-6, abs_tol=1e-9):
                 part = "during the warm-up" if step < warmup else "after the warm-up"
                 hint = (
                     "a straight line: the first step has already one part of the "
@@ -115,8 +162,8 @@ def check_warmup_cosine(warmup_cosine):
                 )
                 raise Wrong(
                     f"step {step} of {steps} ({part} of {warmup} steps, peak "
-                    f"{peak:.4f}) gave {got}, "
-                    f"expected {expected:.4f}",
+                    f"{peak:.4f}) gave {got:.6f}, "
+                    f"expected {expected:.6f}",
                     hint,
                 )
 
@@ -186,6 +233,12 @@ def check_is_better(is_better):
         ([0.5, 0.5], [0.9, 0.9]),
         ([0.82, 0.84, 0.86], [0.815, 0.825, 0.83]),
         ([0.81, 0.83], [0.808, 0.81]),
+        ([0.80, 0.82, 0.84], [0.776, 0.796, 0.816]),  # above each, below both together
+        ([0.80, 0.82, 0.84], [0.782, 0.802, 0.822]),  # below n - 1, above n
+        ([0.819, 0.82, 0.821], [0.77, 0.80, 0.83]),  # b scatters, a does not
+        ([0.77, 0.80, 0.83], [0.779, 0.78, 0.781]),  # a scatters, b does not
+        ([0.83, 0.84, 0.85], [0.815, 0.825, 0.835]),  # just above the larger one
+        ([0.803, 0.812, 0.806, 0.799], [0.80, 0.80, 0.80, 0.80]),
     ]
     for _ in range(20):
         n = random.randint(2, 6)
@@ -222,3 +275,82 @@ def check_is_better(is_better):
                 "compare the gain itself, with its sign, to the larger spread of the "
                 "two, which divides by n - 1",
             )
+
+
+LAB_RANGES = {"lr": (1e-4, 1.0), "width": (8, 512), "dropout": (0.0, 0.6)}
+LAB_COUNT, LAB_BUDGET = 40, 300
+LAB_SCORE, LAB_CLAIM = 0.870, 0.003
+
+
+class Laboratory:
+    """Trainings imitated: it counts epochs, and knows the truth of all settings."""
+
+    def __init__(self, budget: int):
+        self.key, self.left = random.random(), budget
+        self.lr, self.width = random.uniform(-3.2, -1), random.uniform(4.5, 8)
+        self.dropout = random.uniform(0.1, 0.4)
+
+    def truth(self, settings: dict[str, float]) -> float:
+        """Return the accuracy after ten epochs, on average over seeds."""
+        far = ((math.log10(settings["lr"]) - self.lr) / 1.2) ** 2
+        far += ((math.log2(settings["width"]) - self.width) / 5) ** 2
+        far += ((settings["dropout"] - self.dropout) / 0.9) ** 2
+        return 0.1 + 0.78 / (1 + 0.25 * far)
+
+    def train(self, settings: dict[str, float], seed: int) -> Iterator[float]:
+        """Yield a valid accuracy after each of ten epochs."""
+        check_settings(settings)
+        key = f"{self.key} {sorted(settings.items())} {seed}"  # same seed, same run
+        noise, end = random.Random(key), self.truth(settings)
+        end += noise.gauss(0, 0.01)
+        for epoch in range(1, 11):
+            if not self.left:
+                raise RuntimeError("the budget is spent")
+            self.left -= 1
+            missing = 0.3 * (math.exp(-epoch / 1.5) - math.exp(-10 / 1.5))
+            yield min(max(end - missing + noise.gauss(0, 0.004), 0.0), 1.0)
+
+
+def check_settings(settings: object) -> None:
+    """Raise Wrong unless these are settings within the ranges."""
+    if not isinstance(settings, dict) or settings.keys() != LAB_RANGES.keys():
+        raise Wrong(
+            f"the settings are {settings!r}", "a dict with lr, width and dropout"
+        )
+    for name, (low, high) in LAB_RANGES.items():
+        if not low <= settings[name] <= high:
+            raise Wrong(
+                f"{name} is {settings[name]!r}",
+                f"stay within {low:g} and {high:g}, also near the edges",
+            )
+
+
+@capstone("07", "A search that does not fool itself")
+def check_search(search):
+    truths, errors = [], []
+    for _ in range(LAB_COUNT):
+        lab = Laboratory(LAB_BUDGET)
+        answer = search(lab.train, LAB_BUDGET)
+        if not isinstance(answer, tuple | list) or len(answer) != 2:
+            raise Wrong(
+                f"you returned {answer!r}", "return two values: (settings, claimed)"
+            )
+        settings, claimed = answer
+        check_settings(settings)
+        truths.append(lab.truth(settings))
+        errors.append(float(claimed) - truths[-1])
+    truth, error = statistics.mean(truths), statistics.mean(errors)
+    score = f"true accuracy {truth:.4f} (to beat: {LAB_SCORE:.3f}), claim {error:+.4f}"
+    if not abs(error) <= LAB_CLAIM:
+        raise Wrong(
+            f"{score}: on average that is too {'high' if error > 0 else 'low'}",
+            "a number by which you chose promises too much; measure the chosen "
+            "settings again, all ten epochs, with seeds that chose nothing",
+        )
+    if truth < LAB_SCORE:
+        raise Wrong(
+            score,
+            "whole runs are dear: two epochs tell bad settings from good ones, and new "
+            "settings near the best so far are better than random ones",
+        )
+    return f"{score}."

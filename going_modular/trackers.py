@@ -43,6 +43,11 @@ def open_wandb(folder: Path, config: Config, address: str) -> SimpleNamespace:
     os.environ |= {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"}
     import wandb  # here: it takes seconds, and reads the settings above
 
+    if "x_transaction_log_flush_interval" not in wandb.Settings.model_fields:
+        raise RuntimeError(
+            f"wandb {wandb.__version__} is too old: pip install -U 'wandb>=0.31', then "
+            "restart Python"
+        )
     run = wandb.init(
         config=vars(config),
         settings=wandb.Settings(

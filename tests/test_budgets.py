@@ -20,7 +20,6 @@ NOT_YET: dict[str, dict[str, float]] = {
         "figures": 2,
         "diagrams": 1,
     },
-    "07": {"first picture": 42, "figures": 6, "diagrams": 1},
     "08": {
         "longest exported cell": 34,
         "first training": 0.76,

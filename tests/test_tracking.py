@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import pytest
@@ -325,6 +326,20 @@ def assert_told_once(capfd, kind, reason, folder, rows):
     assert line.startswith(f"tracking with {kind} stopped: {reason}")
     assert str(folder / "metrics.jsonl") in line
     assert len(rows) == 3 and read_run(folder).rows == rows
+
+
+def test_a_wandb_that_is_too_old_is_said_and_stops_no_training(
+    tmp_path, loaders, monkeypatch, capsys
+):
+    class Settings:
+        model_fields = {"mode": None}
+
+    old = SimpleNamespace(__version__="0.28.1", Settings=Settings)
+    monkeypatch.setitem(sys.modules, "wandb", old)
+    rows = tracked(experiment(loaders, tracker="wandb"), tmp_path / "old")
+    assert len(rows) == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "wandb 0.28.1 is too old: pip install -U 'wandb>=0.31'" in line
 
 
 @pytest.mark.parametrize("kind", ["wandb", "mlflow"])

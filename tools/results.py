@@ -105,11 +105,10 @@ RESULTS = {
         "has {0}",
     ),
     "07": Result(
-        "tested = {\n",
-        r"default +test accuracy ([\d.]+)"
-        r".*chosen +test accuracy ([\d.]+), spread ([\d.]+)",
-        "settings found by a search: test accuracy {1} ± {2} over seeds, where the "
-        "first guess has {0}",
+        "means = {name: mean(steps_up[name])",
+        r"default ([\d.]+) grid ([\d.]+) random ([\d.]+) TPE ([\d.]+)",
+        "a fair comparison: grid {1}, random search {2}, TPE {3} on fresh seeds, all "
+        "from one space; the first guess has {0}",
     ),
     "08": Result(
         "optimizer = torch.optim.AdamW(decay_groups(model, 0.05), lr=3e-3",
