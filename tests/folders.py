@@ -100,6 +100,7 @@ def ask_page(server, port, picture):
 
 
 def readme_commands(root):
-    """Return the README's commands, each of which stands alone in a block."""
+    """Return the README's commands: the lines of its blocks of code."""
     text = (root / "README.md").read_text(encoding="utf-8")
-    return re.findall(r"^```\n(.+?)\n```$", text, re.MULTILINE)
+    blocks = re.findall(r"^```\n(.+?)\n```$", text, re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines()]

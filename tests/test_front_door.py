@@ -28,19 +28,27 @@ PAGES = [
     "CHANGELOG.md",
     "data/README.md",
 ]
-COMMANDS = [  # how each of the README's commands begins; the tests below run them
-    "pip install -r requirements.txt && jupyter lab",  # test_course.py
-    "pip install -r requirements.txt -r requirements-dev.txt && pytest",  # .ci/run
-    "python -m going_modular check",
-    "python -m going_modular train",
-    "python -m going_modular evaluate",
-    "python -m going_modular predict",
-    "python -m going_modular export",
-    "python -m going_modular serve",
-    "python -m going_modular profile",
-    "torchrun",
-    "python -m pip install .",
-]
+COMMANDS = {  # how each of the README's commands begins, and what runs it
+    "git clone": "test_newcomer.py",
+    "cd pytorch-course": "test_newcomer.py",
+    "pip install -r requirements.txt && jupyter lab": "test_course.py",
+    "pip install -r requirements.txt\n": "the line above, in two",
+    "jupyter lab 00_tensors.ipynb": "the line above, in two",
+    "python -m exercises start 00": "test_newcomer.py",
+    "jupyter lab my/": "test_newcomer.py",
+    "pip install -r requirements.txt --extra-index-url": "the CI's jobs on Linux",
+    "git pull": "test_newcomer.py",
+    "pip install -r requirements.txt -r requirements-dev.txt && pytest": ".ci/run",
+    "python -m going_modular check": "below",
+    "python -m going_modular train": "below",
+    "python -m going_modular evaluate": "below",
+    "python -m going_modular predict": "below",
+    "python -m going_modular export": "below",
+    "python -m going_modular serve": "below",
+    "python -m going_modular profile": "below",
+    "torchrun": "below",
+    "python -m pip install .": "below",
+}
 
 
 def prose(notebook):
@@ -52,6 +60,7 @@ def prose(notebook):
 
 
 def relative_links(text):
+    text = re.sub(r' (?:src|srcset)="([^"]+)"', r"[](\1)", text)
     return re.findall(r"\]\((?!https?://)([^)#\s]+)", text)
 
 
@@ -235,12 +244,14 @@ def test_the_instructors_page_names_what_the_notebook_has(root, path):
 
 def test_every_command_of_the_readme_is_run_by_a_test(root):
     commands = readme_commands(root)
-    blocks = (root / "README.md").read_text(encoding="utf-8").count("\n```\n") // 2
-    assert len(commands) == len(COMMANDS) == blocks
+    assert len(set(commands)) == len(COMMANDS)
     for command in commands:
-        assert sum(command.startswith(begin) for begin in COMMANDS) == 1, (
+        assert sum(f"{command}\n".startswith(begin) for begin in COMMANDS) == 1, (
             f"write a test for: {command}"
         )
+    whole, *_ = (line for line in commands if "&& jupyter lab" in line)
+    place = commands.index(whole)
+    assert whole.split(" && ") == commands[place + 1 : place + 3]
 
 
 def words_of(root, begin):

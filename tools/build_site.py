@@ -212,7 +212,7 @@ def lesson_cards(root: Path) -> str:
         title = notebook.cells[0].source.splitlines()[0].removeprefix("# ")
         number, result = path.stem[:2], results.sentence(path, notebook)
         taken = f"{results.minutes(notebook)} minutes"
-        picture = f"lessons/{number}.jpg"
+        picture = f"lessons/{number}.png"
         image = f'<img src="_static/{picture}" alt="">'
         image = image if (root / "docs" / "_static" / picture).exists() else ""
         cards.append(
@@ -232,6 +232,11 @@ def prepared(root: Path, name: str, text: str) -> str:
     """
     folder = Path(name).parent
     if not (root / f"{name}.ipynb").exists():
+        # GitHub shows the picture that suits the reader's theme; a page needs one.
+        text = re.sub(
+            r"<picture>.*?(<img [^>]*>).*?</picture>", r"\1", text, flags=re.S
+        )
+        text = re.sub(r"!\[([^]]*)\]\(https?:[^)]*\)", r"\1", text)  # remote badges
         return relinked(root, folder, text)
     notebook = json.loads(text)
     for number, cell in enumerate(notebook["cells"]):

@@ -55,6 +55,7 @@ if importlib.util.find_spec("going_modular") is None:
     sys.path.insert(0, os.getcwd())
     importlib.import_module("tools.install_missing").install("{lesson}")
 """
+BADGE = "![Open in Colab](docs/colab.svg)"
 HIDE_INPUT, HIDE_OUTPUT = FOLD_TAGS = "hide-input", "hide-output"  # for the website
 DRAWING = 8  # lines of a cell that draws; a longer one is folded
 
@@ -66,9 +67,9 @@ def repository(root: Path) -> str:
 
 
 def colab_link(root: Path, notebook: str) -> str:
-    """Return the Markdown link that opens ``notebook`` in Colab."""
+    """Return the Markdown link, a badge, that opens ``notebook`` in Colab."""
     path = repository(root).removeprefix("https://github.com/")
-    return f"[Open in Colab](https://colab.research.google.com/github/{path}/blob/main/{notebook})"
+    return f"[{BADGE}](https://colab.research.google.com/github/{path}/blob/main/{notebook})"
 
 
 def setup_source(root: Path, notebook: str) -> str:
@@ -82,11 +83,11 @@ def relink(notebook: NotebookNode, name: str, root: Path) -> None:
     if second.cell_type != "code" or not second.source.lower().startswith("# setup"):
         why = "the setup cell belongs here; begin it with the comment '# setup'"
         raise export.ExportError(f"{name}, cell 2: {why}")
-    if "[Open in Colab](" not in first.source:
+    if "Open in Colab](" not in first.source:
         why = "the line '[Open in Colab]()' belongs here"
         raise export.ExportError(f"{name}, cell 1: {why}")
     link = colab_link(root, name)
-    anywhere = r"\[Open in Colab\]\([^)]*\)"
+    anywhere = r"\[(!\[Open in Colab\]\([^)]*\)|Open in Colab)\]\([^)]*\)"
     first.source = re.sub(anywhere, lambda _: link, first.source)
     second.source = setup_source(root, name)
 

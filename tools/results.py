@@ -28,9 +28,14 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tools import export, rebuild
+from tools.pictures import LESSONS
 
 ROOT = export.ROOT
 BEGIN, END = "<!-- results: written by tools/results.py -->", "<!-- end -->"
+# The repository in a clone command, a badge, a link to Colab.
+ADDRESS = (
+    r"((?:https://github\.com|/github)/)[\w.-]+/[\w.-]+(?=$|\n|/actions|/blob/main)"
+)
 WORDS_A_MINUTE, SECONDS_A_CELL = 120, 45
 RULE = (
     f"*Minutes*: {WORDS_A_MINUTE} words a minute, {SECONDS_A_CELL} seconds for each "
@@ -218,7 +223,7 @@ def table(root: Path) -> str:
     Raises:
         ResultError: if something of a lesson is not found.
     """
-    rows = ["| lesson | minutes | seconds | result | |", "|---|---|---|---|---|"]
+    rows = ["| | lesson | minutes | seconds | |", "|---|---|---|---|---|"]
     total = 0
     for path, notebook in lessons(root).items():
         first, place = notebook.cells[0].source, f"{path.name}, cell 1"
@@ -228,8 +233,11 @@ def table(root: Path) -> str:
         taken, result = minutes(notebook), sentence(path, notebook)
         total += taken
         link = rebuild.colab_link(root, path.name)
+        shown = f"{LESSONS}/{path.stem[:2]}.png"
+        image = f'<img src="{shown}" width="180" alt="A figure of lesson {title}">'
         rows.append(
-            f"| [{title}]({path.name}) | {taken} | {seconds} | {result} | {link} |"
+            f"| {image} | **[{title}]({path.name})**: {result} | {taken} | {seconds} "
+            f"| {link} |"
         )
     return "\n".join([*rows, "", RULE.format(hours=round(total / 60))])
 
@@ -248,7 +256,9 @@ def readme(root: Path) -> str:
             f"README.md has no table to write: it needs a line {BEGIN} and below it a "
             f"line {END}"
         )
-    return f"{before}{begin}\n\n{table(root)}\n\n{end}{after}"
+    whole = f"{before}{begin}\n\n{table(root)}\n\n{end}{after}"
+    owner_and_name = rebuild.repository(root).removeprefix("https://github.com/")
+    return re.sub(ADDRESS, lambda match: match[1] + owner_and_name, whole)
 
 
 def citation(root: Path) -> str:
