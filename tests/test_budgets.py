@@ -26,7 +26,6 @@ NOT_YET: dict[str, dict[str, float]] = {
         "figures": 5,
         "diagrams": 1,
     },
-    "10": {"first picture": 28, "figures": 4},
 }
 
 
