@@ -1,333 +1,537 @@
 """Checks of notebook 08 · Replicating the ViT paper."""
 
-import math
 import random
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.models import VisionTransformer
+from torchvision.models.vision_transformer import MLPBlock, interpolate_embeddings
 
-from exercises import Wrong, exercise
+from exercises import Calls, Wrong, capstone, exercise
+from going_modular.datasets import FashionMNISTTensors
+from going_modular.vit import ViT, ViTConfig
+
+SINGLE = {"tolist", "numpy", "item", "__array__"}
 
 
-def _tensor(value, shape, hint):
-    """Raise ``Wrong`` unless ``value`` is a tensor of this shape."""
-    if not isinstance(value, torch.Tensor):
-        raise Wrong(f"the result is a {type(value).__name__}", "return a tensor")
-    if value.shape != shape:
+def _watched(
+    function: Callable,
+    inputs: tuple[Tensor, ...],
+    forbidden: tuple[str, ...] = (),
+    most: int = 200,
+) -> Tensor:
+    """Return ``function(*inputs)``, a tensor; raise ``Wrong`` at forbidden means.
+
+    Args:
+        function: the answer.
+        inputs: what it is called with; must be as before afterwards.
+        forbidden: parts of the names of torch's functions that do the task at once.
+        most: calls of torch's functions; more of them are a loop.
+    """
+    copies = [value.clone() for value in inputs]
+    with Calls() as calls:
+        answer = function(*copies)
+    used = [name for name in calls.names if any(part in name for part in forbidden)]
+    if used:
         raise Wrong(
-            f"the result is {tuple(value.shape)}, expected {tuple(shape)}", hint
+            f"your answer calls `{used[0]}`",
+            hint="the task is to do without: which means does it name?",
         )
-
-
-@exercise("08.1", "How many tokens")
-def check_num_tokens(num_tokens):
-    cases = [(32, 48, 8), (30, 29, 7)]
-    cases += [
-        (random.randint(20, 300), random.randint(20, 300), random.randint(2, 19))
-        for _ in range(30)
-    ]
-    for height, width, patch in cases:
-        got = num_tokens(height, width, patch)
-        case = (
-            f"for {height} × {width} pixels in patches of {patch} you answered {got!r}"
-        )
-        rows, columns = height // patch, width // patch
-        if got == rows * columns + 1 and isinstance(got, int):
-            continue
-        if got == rows * columns:
-            raise Wrong(case, "one token belongs to no patch: count it too")
-        if isinstance(got, float):
-            raise Wrong(
-                case, "a whole number is asked for: which division rounds down?"
-            )
-        if got in (rows * rows + 1, columns * columns + 1):
-            raise Wrong(
-                case,
-                "this picture is not square: height and width have each their own "
-                "number of patches",
-            )
-        if got == height * width // patch**2 + 1:
-            raise Wrong(
-                case,
-                "what is left at two sides does not make whole patches: round down "
-                "for each side",
-            )
+    if SINGLE & calls.names.keys():
         raise Wrong(
-            case,
-            f"{rows} rows of patches fit into the height; how many fit into the width?",
+            "your answer takes single numbers out of a tensor",
+            hint="stay with tensors: reshape, permute, products.",
         )
+    if calls.names.total() > most:
+        raise Wrong(
+            f"your answer calls torch {calls.names.total():,} times",
+            hint="a loop is not wanted: move whole axes.",
+        )
+    if not isinstance(answer, Tensor):
+        raise Wrong(
+            f"your answer gives {type(answer).__name__}, not a tensor",
+            hint="does it end with return?",
+        )
+    if not all(map(torch.equal, copies, inputs)):
+        raise Wrong(
+            "your answer changed a tensor that it was given",
+            hint="operations with an underscore at the end, and `+=`, work in place.",
+        )
+    return answer
 
 
-@exercise("08.2", "Patches without a loop")
-def check_patchify(patchify):
+def _same(got: Tensor, expected: Tensor, atol: float = 1e-5) -> bool:
+    """Tell whether two tensors agree in shape, type and numbers."""
+    return (
+        got.shape == expected.shape
+        and got.dtype == expected.dtype
+        and torch.allclose(got, expected, atol=atol, rtol=1e-5)
+    )
+
+
+def _difference(got: Tensor, expected: Tensor) -> str:
+    """Return in words where a tensor differs from the expected one."""
+    if got.shape != expected.shape:
+        return f"the result is {tuple(got.shape)}, expected {tuple(expected.shape)}"
+    if got.dtype != expected.dtype:
+        return f"the result is {got.dtype}, expected {expected.dtype}"
+    off = (got - expected).abs().nan_to_num(torch.inf)
+    place = tuple(int(i) for i in torch.unravel_index(off.argmax(), off.shape))
+    return (
+        f"the largest difference is at {list(place)}: {got[place]:.4f}, "
+        f"expected {expected[place]:.4f}"
+    )
+
+
+@exercise("08.1", "Patches without a loop")
+def check_patchify(patchify: Callable) -> None:
     for channels in (1, 3):
-        patch, rows, columns = (
-            random.randint(2, 4),
-            random.randint(2, 3),
-            random.randint(4, 5),
-        )
+        patch, rows, columns = random.randint(2, 4), 5, random.randint(6, 8)
         images = torch.randn(2, channels, rows * patch, columns * patch)
-        given = images.clone()
-        got = patchify(given, patch)
-        _tensor(
-            got,
-            (2, rows * columns, channels * patch * patch),
-            "one axis numbers the patches, the last holds the C · P · P numbers of "
-            "one patch",
+        if channels == 3:
+            images = (50 * images).to(torch.uint8)
+        got = _watched(
+            lambda images, size=patch: patchify(images, size),
+            (images,),
+            ("unfold", "conv", "stack", "cat"),
+            most=40,
         )
-        if not torch.equal(given, images):
-            raise Wrong(
-                "the pictures that were given are changed",
-                "make a new tensor; change nothing in place",
-            )
-        windows = images.unfold(2, patch, patch).unfold(
-            3, patch, patch
-        )  # (B, C, rows, columns, P, P)
+        windows = images.unfold(2, patch, patch).unfold(3, patch, patch)
+        # (B, C, rows, columns, P, P) -> (B, N, C P P)
         expected = windows.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
-        if torch.equal(got, expected):
+        if _same(got, expected):
             continue
-        if torch.equal(got.sort(dim=2).values, expected.sort(dim=2).values):
-            raise Wrong(
-                f"with {channels} channels each patch holds the right numbers in "
-                "another order",
-                "within a patch the order is channel, row, column: C, P, P",
-            )
-        by_column = windows.permute(0, 3, 2, 1, 4, 5).flatten(3).flatten(1, 2)
-        if torch.equal(got, by_column):
-            raise Wrong(
-                "the patches come column by column",
-                "row by row: the column's number changes fastest",
-            )
-        place = tuple(
-            (got != expected).nonzero()[0].tolist()
-        )  # where they differ first
+        if got.shape == expected.shape:
+            by_column = windows.permute(0, 3, 2, 1, 4, 5).flatten(3).flatten(1, 2)
+            if torch.equal(got, by_column):
+                raise Wrong(
+                    "the patches come column by column",
+                    "row by row: the column's number changes fastest",
+                )
+            if torch.equal(got.sort(dim=2).values, expected.sort(dim=2).values):
+                raise Wrong(
+                    f"with {channels} channels each patch holds the right numbers in "
+                    "another order",
+                    "within a patch the order is channel, row, column: C, P, P",
+                )
         raise Wrong(
-            f"patch {place[1]} of picture {place[0]} holds {got[place]:.2f} at place "
-            f"{place[2]}, "
-            f"expected {expected[place]:.2f}",
-            "a reshape alone only renames axes in memory order; split them into P and "
-            "the rest, then permute",
+            _difference(got.double(), expected.double())
+            if got.dtype == expected.dtype
+            else _difference(got, expected),
+            "a reshape alone only renames axes in memory order; split H and W into "
+            "(H / P, P) and (W / P, P), then permute, then reshape",
         )
 
 
-@exercise("08.3", "Who may look at whom")
-def check_masked_attention(masked_attention):
+@exercise("08.2", "Who may look at whom")
+def check_masked_attention(masked_attention: Callable) -> None:
+    ready = ("scaled_dot_product", "multi_head", "multihead")
     for n, d in ((4, 16), (random.randint(5, 7), random.randint(9, 12)), (6, 32)):
-        query, key, value = (
-            2 * torch.randn(n, d),
-            2 * torch.randn(n, d),
-            torch.randn(n, d),
-        )
+        query, key = 2 * torch.randn(n, d), 2 * torch.randn(n, d)
+        value = torch.randn(n, d)
         allowed = torch.rand(n, n) < 0.5
         allowed.fill_diagonal_(True)
         allowed[1] = False
         allowed[1, 1] = True  # one row that may look only at itself
         allowed[2, 3], allowed[3, 2] = True, False  # rows and columns differ
-        got = masked_attention(
-            query.clone(), key.clone(), value.clone(), allowed.clone()
-        )
-        _tensor(got, (n, d), "one vector of d numbers a token")
+        got = _watched(masked_attention, (query, key, value, allowed), ready)
+        if got.shape != value.shape:
+            raise Wrong(
+                _difference(got, value), "one vector of d numbers comes back per token"
+            )
         if got.isnan().any():
             raise Wrong(
                 "the result holds NaN",
                 "where does `allowed` say True: where one may look, or where not?",
             )
-        expected = F.scaled_dot_product_attention(
-            query[None], key[None], value[None], attn_mask=allowed[None]
-        )[0]
-        if torch.allclose(got, expected, atol=1e-4):
+        scores = query @ key.T / d**0.5
+        expected = scores.masked_fill(~allowed, -torch.inf).softmax(dim=1) @ value
+        if _same(got, expected, 1e-4):
             continue
-        if torch.allclose(
-            got,
-            F.scaled_dot_product_attention(query[None], key[None], value[None])[0],
-            atol=1e-4,
-        ):
+        inverted = scores.masked_fill(allowed, -torch.inf).softmax(dim=1)
+        if _same(got, scores.softmax(dim=1) @ value, 1e-4):
             raise Wrong(
                 "every token looks at all others",
                 "nothing is masked yet: where does `allowed` come in?",
             )
-        inverted = (query @ key.T / d**0.5).masked_fill(allowed, -torch.inf).softmax(
-            dim=1
-        ).nan_to_num() @ value
-        if torch.allclose(got, inverted, atol=1e-4):
+        if _same(got, inverted.nan_to_num() @ value, 1e-4):
             raise Wrong(
                 "each token looks at what it may not",
                 "True means it may look: fill in where it is False",
             )
         if not torch.allclose(got[1], value[1], atol=1e-4):
             raise Wrong(
-                "token 1 may look only at itself, but its output begins "
-                f"{got[1, 0]:.3f}, its value {value[1, 0]:.3f}",
+                "token 1 may look only at itself, so its output should be its value, "
+                f"but {_difference(got[1], value[1])}",
                 "with one column allowed, its weight is 1: mask before the softmax, "
-                "with minus infinity, row by row",
+                "with minus infinity, and take the softmax along each row",
             )
-        row = int((got - expected).abs().amax(dim=1).argmax())
         raise Wrong(
-            f"the output of token {row} begins {got[row, 0]:.3f}, expected "
-            f"{expected[row, 0]:.3f}",
+            _difference(got, expected),
             "divide the scores by √d, take the softmax along the keys, and mind which "
             "axis of `allowed` is who takes",
         )
 
 
-@exercise("08.4", "The size of a block")
-def check_block_parameters(block_parameters):
-    for _ in range(20):
-        d, m = random.randint(3, 400), random.randint(401, 2000)
-        got = block_parameters(d, m)
-        norms, attention, mlp = 4 * d, 4 * d * d + 4 * d, 2 * d * m + m + d
-        case = (
-            f"for embed_dim {d} and mlp_dim {m} you answered {got!r}, expected "
-            f"{norms + attention + mlp}"
-        )
-        if got == norms + attention + mlp:
-            continue
-        difference = (
-            got - (norms + attention + mlp) if isinstance(got, int | float) else None
-        )
-        if difference == -norms:
-            raise Wrong(
-                case,
-                "the layer norms learn too: a scale and a shift for each number, and "
-                "there are two",
-            )
-        if difference == -norms // 2:
-            raise Wrong(
-                case,
-                "a layer norm has a scale and a shift, and a block has two layer norms",
-            )
-        if difference in (-(4 * d + m + d), -(5 * d + m + norms)):
-            raise Wrong(case, "every linear layer has a bias for each of its outputs")
-        if difference in (-(d * d + d), -d * d):
-            raise Wrong(
-                case,
-                "after the heads there is one more layer, the projection from D to D",
-            )
+def _build(make: Any, *sizes: Any) -> nn.Module:
+    """Return ``make(*sizes)``, a module in evaluation mode, or raise ``Wrong``."""
+    module = make(*sizes)
+    if not isinstance(module, nn.Module):
         raise Wrong(
-            case,
-            "list the four linear layers with inputs and outputs: D to 3D, D to D, D "
-            "to mlp_dim, back",
+            f"your answer makes {type(module).__name__}, no module",
+            "write a class that inherits from nn.Module, and hand in the class",
+        )
+    ready = [
+        type(part).__name__
+        for part in module.modules()
+        if "MultiheadAttention" in type(part).__name__ or "Transformer" in str(part)
+    ]
+    if ready:
+        raise Wrong(
+            f"your module uses a ready `{ready[0]}`",
+            "write it from linear layers: that is the exercise",
+        )
+    return module.eval()
+
+
+def _give(module: nn.Module, name: str, theirs: Any) -> None:
+    """Copy the numbers of a layer into the module's layer ``name``."""
+    layer = getattr(module, name, None)
+    if not isinstance(layer, nn.Module):
+        raise Wrong(
+            f"your module has no layer `{name}`",
+            f"set `self.{name} = ...` in `__init__`, after `super().__init__()`",
+        )
+    shapes = {key: tuple(value.shape) for key, value in layer.state_dict().items()}
+    wanted = {key: tuple(value.shape) for key, value in theirs.items()}
+    if shapes != wanted:
+        raise Wrong(
+            f"`{name}` holds {shapes}, expected {wanted}",
+            "how many numbers go in, how many come out, and is there a bias?",
+        )
+    layer.load_state_dict(theirs)
+
+
+def _shaken(module: Any) -> Any:
+    """Return the module, in double precision, with numbers in which nothing hides."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(
+                0.4 * torch.randn_like(parameter) + (parameter == 1).float()
+            )
+    return module.double().eval()
+
+
+@exercise("08.3", "Many heads")
+def check_self_attention(make: Callable) -> None:
+    for dim, heads, n in ((12, 3, 5), (16, 2, 7), (8, 8, 4)):
+        theirs = _shaken(nn.MultiheadAttention(dim, heads, batch_first=True))
+        ours = _build(make, dim, heads).double()
+        weight, bias = theirs.in_proj_weight, theirs.in_proj_bias
+        _give(ours, "qkv", {"weight": weight, "bias": bias})
+        _give(ours, "projection", theirs.out_proj.state_dict())
+        tokens = torch.randn(3, n, dim, dtype=torch.float64)
+        with torch.no_grad():
+            expected = theirs(tokens, tokens, tokens)[0]
+            got = _watched(ours, (tokens,))
+        if _same(got, expected):
+            continue
+        raise Wrong(
+            f"with PyTorch's weights for D = {dim} and {heads} heads "
+            + _difference(got, expected),
+            _attention_hint(tokens, got, weight, bias, heads, theirs.out_proj),
         )
 
 
-@exercise("08.5", "The learning rate at a step")
-def check_learning_rate(learning_rate):
-    for _ in range(10):
-        warmup, steps = random.randint(3, 20), random.randint(40, 200)
-        peak = random.uniform(1e-3, 1e-1)
-        floor = peak * random.uniform(0.05, 0.3)
-        for step in (
-            0,
-            1,
-            warmup - 1,
-            warmup,
-            warmup + 1,
-            (steps + warmup) // 2,
-            steps - 3,
-            steps,
-        ):
-            got = learning_rate(step, steps, warmup, peak, floor)
-            if step < warmup:
-                expected = peak * (step + 1) / warmup
-            else:
-                progress = (step - warmup) / (steps - warmup)
-                expected = floor + (peak - floor) * 0.5 * (
-                    1 + math.cos(math.pi * progress)
-                )
-            if isinstance(got, int | float) and abs(got - expected) < 1e-6 * peak:
-                continue
-            shown = f"{got:.6f}" if isinstance(got, float) else repr(got)
-            case = (
-                f"step {step} of {steps}, warm-up {warmup}, peak {peak:.6f}, floor "
-                f"{floor:.6f} gave {shown}, "
-                f"expected {expected:.6f}"
-            )
-            if (
-                step >= warmup
-                and isinstance(got, float)
-                and abs(got - floor - peak * (expected - floor) / (peak - floor)) < 1e-9
-            ):
-                raise Wrong(
-                    case, "above the floor there is only peak − floor left to share out"
-                )
-            if step < warmup:
-                raise Wrong(
-                    case,
-                    "the first step, number 0, takes 1 / warmup_steps of the peak, "
-                    "the last of them all",
-                )
-            if step == warmup:
-                raise Wrong(
-                    case,
-                    "the cosine begins when the warm-up is over: progress is counted "
-                    "from there",
-                )
-            if step == steps:
-                raise Wrong(
-                    case,
-                    "at the end nothing but the floor is left, and it is there only "
-                    "once",
-                )
-            raise Wrong(
-                case,
-                "half a cosine over the steps after the warm-up, scaled between floor "
-                "and peak",
-            )
+def _attention_hint(
+    tokens: Tensor, got: Tensor, weight: Tensor, bias: Tensor, heads: int, last: Any
+) -> str:
+    """Return which known mistake gives this output, as a hint."""
+    B, N, D = tokens.shape
+    qkv = F.linear(tokens, weight, bias)
+    query, key, value = (
+        part.unflatten(2, (heads, -1)).transpose(1, 2) for part in qkv.chunk(3, dim=2)
+    )
+    scores = query @ key.mT
+    scale = (D // heads) ** 0.5
+
+    def join(mixed: Tensor) -> Tensor:
+        return mixed.transpose(1, 2).flatten(2)
+
+    right = join((scores / scale).softmax(dim=3) @ value)
+    wrong = {
+        "what is left out is the last layer, `projection`": right,
+        "divide the scores by √d, where d = D / heads": last(
+            join(scores.softmax(dim=3) @ value)
+        ),
+        "d in √d is the numbers of one head, D / heads, not D": last(
+            join((scores / D**0.5).softmax(dim=3) @ value)
+        ),
+        "the softmax runs along the keys, the last axis": last(
+            join((scores / scale).softmax(dim=2) @ value)
+        ),
+        "bring the heads back beside their numbers before you flatten: transpose": last(
+            ((scores / scale).softmax(dim=3) @ value).reshape(B, N, D)
+        ),
+    }
+    for hint, output in wrong.items():
+        if _same(got, output):
+            return hint
+    return (
+        "the 3 · D outputs of `qkv` are, in this order: which of the three, head, "
+        "number. Print the shape after every step: (B, N, 3, heads, d)"
+    )
 
 
-@exercise("08.6", "Where is this token?")
-def check_patch_box(patch_box):
-    for patch, columns in (
-        (7, 4),
-        (16, 14),
-        (random.randint(2, 9), random.randint(3, 8)),
-    ):
-        size = patch * columns
-        got = patch_box(0, size, patch)
-        if got is not None:
+@exercise("08.4", "Each token by itself")
+def check_mlp(make: Callable) -> None:
+    for dim, hidden in ((6, 20), (9, 13)):
+        theirs = _shaken(MLPBlock(dim, hidden, 0.0))
+        ours = _build(make, dim, hidden).double()
+        for name, layer in (("linear_1", theirs[0]), ("linear_2", theirs[3])):
+            _give(ours, name, layer.state_dict())
+        tokens = 2 * torch.randn(2, 5, dim, dtype=torch.float64)
+        with torch.no_grad():
+            expected = theirs(tokens)
+            got = _watched(ours, (tokens,))
+            inner = theirs[0](tokens)
+            wrong = {
+                "the bend between the layers is GELU, not ReLU": theirs[3](
+                    inner.relu()
+                ),
+                "nothing bends between the two layers": theirs[3](inner),
+                "the exact GELU is wanted, not its approximation": theirs[3](
+                    F.gelu(inner, approximate="tanh")
+                ),
+                "GELU stands between the two layers only": F.gelu(expected),
+                "the residual belongs to the encoder block, not here": (
+                    expected + tokens
+                ),
+                "the layer norm belongs to the encoder block, not here": theirs(
+                    F.layer_norm(tokens, (dim,), eps=1e-6)
+                ),
+            }
+        if _same(got, expected):
+            continue
+        hint = next((h for h, output in wrong.items() if _same(got, output)), "")
+        raise Wrong(
+            "with torchvision's weights " + _difference(got, expected),
+            hint or "first linear_1, then GELU, then linear_2",
+        )
+
+
+class _Alone(nn.Module):
+    """Self-attention of torchvision's block as (B, N, D) -> (B, N, D)."""
+
+    def __init__(self, attention: nn.Module):
+        super().__init__()
+        self.inner = attention
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.inner(tokens, tokens, tokens, need_weights=False)[0]
+
+
+@exercise("08.5", "The encoder block, inside torchvision's network")
+def check_encoder_block(make: Callable) -> None:
+    theirs: Any = VisionTransformer(12, 4, 3, 4, 16, 24, num_classes=7)
+    images = torch.randn(2, 3, 12, 12, dtype=torch.float64)
+    with torch.no_grad():
+        expected = _shaken(theirs)(images)
+        blocks = list(theirs.encoder.layers)
+        for place, block in enumerate(blocks):
+            attention = _Alone(block.self_attention)
+            ours = make(attention, block.mlp, 16)
+            if not isinstance(ours, nn.Module):
+                _build(lambda ours=ours: ours)
+            for name, norm in (("norm_1", block.ln_1), ("norm_2", block.ln_2)):
+                _give(ours, name, norm.state_dict())
+            ours = ours.double().eval()
+            tokens = torch.randn(2, 10, 16, dtype=torch.float64)
+            got, wanted = _watched(ours, (tokens,)), block(tokens)
+            if not _same(got, wanted, 1e-3):
+                raise Wrong(
+                    f"block {place} with torchvision's weights: "
+                    + _difference(got, wanted),
+                    _block_hint(tokens, got, block, attention),
+                )
+            theirs.encoder.layers[place] = ours
+        logits = theirs(images)
+    if not _same(logits, expected, 1e-2):
+        raise Wrong(
+            "each of your blocks is right alone, but in torchvision's network "
+            + _difference(logits, expected),
+            "does a block keep something from one call to the next?",
+        )
+
+
+def _block_hint(tokens: Tensor, got: Tensor, block: Any, attention: nn.Module) -> str:
+    """Return which known mistake gives this output, as a hint."""
+    norm_1, norm_2, mlp = block.ln_1, block.ln_2, block.mlp
+    middle = tokens + attention(norm_1(tokens))
+    post = norm_1(tokens + attention(tokens))
+    wrong = {
+        "the residual of equation 2 is missing: + z": (
+            attention(norm_1(tokens)) + mlp(norm_2(attention(norm_1(tokens))))
+        ),
+        "the residual of equation 3 is missing: + z′": mlp(norm_2(middle)),
+        "equation 3 adds z′, what equation 2 gave, not the block's input": (
+            tokens + mlp(norm_2(middle))
+        ),
+        "equation 3 reads z′, what equation 2 gave": middle + mlp(norm_2(tokens)),
+        "in the ViT the norm comes before attention and MLP, not after the sum": (
+            norm_2(post + mlp(post))
+        ),
+        "the norms are missing": (
+            tokens + attention(tokens) + mlp(tokens + attention(tokens))
+        ),
+        "equation 2 is missing": tokens + mlp(norm_2(tokens)),
+        "equation 3 is missing": middle,
+    }
+    for hint, output in wrong.items():
+        if _same(got, output, 1e-4):
+            return hint
+    return "z′ = attention(norm_1(z)) + z, then mlp(norm_2(z′)) + z′"
+
+
+@exercise("08.6", "Positions for another picture size")
+def check_resize_positions(resize_positions: Callable) -> None:
+    for old, new, dim in ((4, 6, 5), (5, 3, 8), (random.randint(6, 9), 12, 7)):
+        positions = torch.randn(1, old**2 + 1, dim)
+        got = _watched(
+            lambda positions, side=new: resize_positions(positions, side), (positions,)
+        )
+        state = OrderedDict({"encoder.pos_embedding": positions.clone()})
+        expected = interpolate_embeddings(new, 1, state)["encoder.pos_embedding"]
+        if _same(got, expected, 1e-4):
+            continue
+        case = f"from {old} × {old} to {new} × {new} places: "
+        if got.shape != expected.shape:
             raise Wrong(
-                f"token 0 gave {got!r}",
-                "token 0 is the class token, which has no place: return None",
+                case + _difference(got, expected),
+                "the class token's vector, which has no place, and new_side² others",
             )
-        for token in [
-            1,
-            columns,
-            columns + 1,
-            columns**2,
-            *(random.randint(1, columns**2) for _ in range(10)),
-        ]:
-            got = patch_box(token, size, patch)
-            row, column = divmod(token - 1, columns)
-            expected = (
-                row * patch,
-                column * patch,
-                (row + 1) * patch,
-                (column + 1) * patch,
-            )
-            if isinstance(got, tuple | list) and tuple(got) == expected:
-                continue
-            case = (
-                f"token {token} of a picture of {size} pixels with patches of {patch} "
-                f"gave {got!r}"
-            )
-            if not isinstance(got, tuple | list) or len(got) != 4:
-                raise Wrong(
-                    case, "four numbers are asked for: top, left, bottom, right"
-                )
-            if tuple(got) == (expected[1], expected[0], expected[3], expected[2]):
-                raise Wrong(
-                    case,
-                    "rows come first: top and bottom belong to the row, left and "
-                    "right to the column",
-                )
-            if got[2] - got[0] != patch or got[3] - got[1] != patch:
-                raise Wrong(
-                    case,
-                    f"a patch is {patch} pixels high and wide; bottom and right are "
-                    "excluded",
-                )
+        if not torch.equal(got[:, 0], positions[:, 0]):
             raise Wrong(
-                case,
-                "patches are numbered from token 1 on, row by row; how many are in a "
-                "row?",
+                case + "the class token's vector is changed",
+                "it has no place on the grid: cut it off first, put it back after",
             )
+        raise Wrong(case + _difference(got, expected), _grid_hint(positions, got, new))
+
+
+def _grid_hint(positions: Tensor, got: Tensor, new: int) -> str:
+    """Return which known mistake gives these positions, as a hint."""
+    side = round((positions.shape[1] - 1) ** 0.5)
+    grid = positions[:, 1:].transpose(1, 2).unflatten(2, (side, side))
+    size = (new, new)
+
+    def tokens(maps: Tensor) -> Tensor:
+        return maps.flatten(2).transpose(1, 2)
+
+    bicubic = F.interpolate(grid, size, mode="bicubic", align_corners=True)
+    plain = F.interpolate(grid, size, mode="bicubic", align_corners=False)
+    linear = F.interpolate(grid, size, mode="bilinear", align_corners=True)
+    wrong = {
+        "corners stay corners: align_corners=True": tokens(plain),
+        'the mode is "bicubic"': tokens(linear),
+        "row by row: rows and columns of the new grid are exchanged": tokens(
+            bicubic.mT
+        ),
+    }
+    for hint, output in wrong.items():
+        if _same(got[:, 1:], output, 1e-4):
+            return hint
+    return (
+        "F.interpolate wants (1, D, side, side): the D numbers are channels. Bring "
+        "them before the places with transpose, and back afterwards"
+    )
+
+
+PARAMETERS, PASSES, GOAL = 150_000, 60, 0.78
+SIZES = {"embed_dim": 64, "depth": 3, "num_heads": 4, "mlp_dim": 128}
+ATTENDS = "scaled_dot_product", "softmax", "multi_head"
+
+
+def _one_pass(images: Tensor, labels: Tensor) -> None:
+    """Train the lesson's ViT for one pass over the pictures."""
+    config = ViTConfig(image_size=28, patch_size=7, in_channels=1, num_classes=10)
+    model = ViT(ViTConfig(**vars(config) | SIZES))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for part in torch.randperm(len(images)).split(32):
+        loss = F.cross_entropy(model(images[part]), labels[part])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def _timed(train: Callable, images: Tensor, labels: Tensor) -> tuple[Any, float]:
+    """Return what a training gives, and the seconds that the processor worked."""
+    start = time.process_time()
+    model = train(images.clone(), labels.clone())
+    return model, time.process_time() - start
+
+
+def _score(model: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Return the accuracy of a network that attends and does not convolve."""
+    model = model.cpu().eval()
+    with torch.inference_mode(), Calls() as calls:
+        logits: Any = [model(part) for part in images.split(500)]
+    shape = tuple(logits[0].shape) if isinstance(logits[0], Tensor) else None
+    if shape != (500, 10):
+        raise Wrong(
+            f"for 500 pictures your network gives {shape or type(logits[0]).__name__}",
+            hint="one logit for each of the ten classes: (B, 1, 28, 28) -> (B, 10).",
+        )
+    if used := [name for name in calls.names if "conv" in name]:
+        raise Wrong(
+            f"your network calls `{used[0]}`",
+            hint="no convolution here: cut patches with reshape, then a linear layer.",
+        )
+    if not any(part in name for part in ATTENDS for name in calls.names):
+        raise Wrong(
+            "in your network no token attends to others",
+            hint="it shall be a transformer: blocks of attention and MLP.",
+        )
+    return (torch.cat(logits).argmax(dim=1) == labels).float().mean().item()
+
+
+@capstone("08", "A better ViT from a thousand pictures")
+def check_train_vit(train_vit: Callable) -> str:
+    data = FashionMNISTTensors("data")
+    images, labels = data.__getitems__(torch.randperm(len(data))[:6_000].tolist())
+    train, test = (images[:1_000], labels[:1_000]), (images[1_000:], labels[1_000:])
+    model, seconds = _timed(train_vit, *train)
+    if not isinstance(model, nn.Module):
+        raise Wrong(
+            f"your function returned {type(model).__name__}",
+            hint="return the trained network, an nn.Module.",
+        )
+    size = sum(parameter.numel() for parameter in model.parameters())
+    if size > PARAMETERS:
+        raise Wrong(
+            f"your network has {size:,} parameters, allowed are {PARAMETERS:,}",
+            hint="a block has about 4 D² + 2 · D · mlp_dim of them.",
+        )
+    accuracy = _score(model, *test)
+    _, one_pass = _timed(_one_pass, *train)
+    scores = (
+        f"{accuracy:.1%} of 5,000 fresh pictures with {size:,} parameters; to beat: "
+        f"{GOAL:.0%}"
+    )
+    if seconds > PASSES * one_pass + 1:
+        raise Wrong(
+            f"{scores}. It took {seconds:.1f} s of computing, one pass of the lesson's "
+            f"ViT {one_pass:.2f} s: more than {PASSES} times as long",
+            hint="fewer tokens cost less, and so do fewer epochs.",
+        )
+    if accuracy <= GOAL:
+        raise Wrong(
+            scores,
+            hint="which changes of a picture leave its class as it is? And how many "
+            "tokens does so small a training need?",
+        )
+    return f"The score: {scores}."

@@ -38,10 +38,7 @@ class PatchEmbedding(nn.Module):
 
 
 class MultiheadSelfAttentionBlock(nn.Module):
-    """LayerNorm and self-attention, equation 2 without residual: (B, N, D) -> same.
-
-    num_heads must divide D.
-    """
+    """LayerNorm and self-attention, equation 2 without residual: (B, N, D) -> same."""
 
     def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0):
         super().__init__()
@@ -54,9 +51,8 @@ class MultiheadSelfAttentionBlock(nn.Module):
 
     def split_heads(self, tokens: Tensor) -> tuple[Tensor, ...]:
         """Return query, key, value: (B, N, D) -> three (B, heads, N, D / heads)."""
-        # (B, N, D) -> (B, N, 3 D) -> (B, N, 3, heads, D / heads)
         qkv = self.qkv(self.norm(tokens)).unflatten(2, (3, self.num_heads, -1))
-        return qkv.permute(2, 0, 3, 1, 4).unbind()  # (3, B, heads, N, D / heads)
+        return qkv.permute(2, 0, 3, 1, 4).unbind()  # from (B, N, 3, heads, D / heads)
 
     def weights(self, tokens: Tensor) -> Tensor:
         """Return each token's (row) weights of all: (B, heads, N, N), rows sum to 1."""
@@ -66,9 +62,8 @@ class MultiheadSelfAttentionBlock(nn.Module):
     def forward(self, tokens: Tensor, num_outputs: int | None = None) -> Tensor:
         """Return the outputs of the first num_outputs tokens; None: of all."""
         query, key, value = self.split_heads(tokens)
-        mixed = nn.functional.scaled_dot_product_attention(
-            query[:, :, :num_outputs], key, value
-        )  # (B, heads, N, D / heads)
+        query = query[:, :, :num_outputs]
+        mixed = nn.functional.scaled_dot_product_attention(query, key, value)
         return self.dropout(self.projection(mixed.transpose(1, 2).flatten(2)))
 
 
@@ -149,21 +144,16 @@ class ViT(nn.Module):
 
     def __init__(self, config: ViTConfig):
         super().__init__()
-        size, channels = config.image_size, config.in_channels
-        embed_dim, dropout = config.embed_dim, config.dropout
-        self.config, self.image_shape = config, (channels, size, size)
-        self.embedding = PatchEmbedding(size, config.patch_size, channels, embed_dim)
-        self.dropout = nn.Dropout(dropout)
-        sizes = (embed_dim, config.num_heads, config.mlp_dim)
-        self.blocks = nn.ModuleList(
-            TransformerEncoderBlock(*sizes, dropout) for _ in range(config.depth)
-        )
-        self.norm = nn.LayerNorm(embed_dim, eps=1e-6)
-        self.head = nn.Linear(embed_dim, config.num_classes)
-        for layer in self.modules():  # outputs become as large as inputs
-            if isinstance(layer, nn.Linear | nn.Conv2d):
-                nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
-                layer.bias.data.zero_()
+        c, size = config, config.image_size
+        self.config, self.image_shape = config, (c.in_channels, size, size)
+        self.embedding = PatchEmbedding(size, c.patch_size, c.in_channels, c.embed_dim)
+        self.dropout = nn.Dropout(c.dropout)
+        sizes = c.embed_dim, c.num_heads, c.mlp_dim, c.dropout
+        blocks = [TransformerEncoderBlock(*sizes) for _ in range(c.depth)]
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = nn.LayerNorm(c.embed_dim, eps=1e-6)
+        self.head = nn.Linear(c.embed_dim, c.num_classes)
+        self.apply(start_small)
         nn.init.zeros_(self.head.weight)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -173,6 +163,13 @@ class ViT(nn.Module):
             tokens = block(tokens)
         class_token = self.blocks[-1](tokens, num_outputs=1)  # all we need: (B, 1, D)
         return self.head(self.norm(class_token[:, 0]))  # (B, D) -> (B, num_classes)
+
+
+def start_small(layer: nn.Module) -> None:
+    """Draw a linear layer's weights so that outputs become as large as inputs."""
+    if isinstance(layer, nn.Linear | nn.Conv2d):
+        nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
+        nn.init.zeros_(layer.bias)
 
 
 def check_divides(part_name: str, part: int, whole_name: str, whole: int) -> None:

@@ -20,12 +20,6 @@ NOT_YET: dict[str, dict[str, float]] = {
         "figures": 2,
         "diagrams": 1,
     },
-    "08": {
-        "longest exported cell": 34,
-        "first training": 0.76,
-        "figures": 5,
-        "diagrams": 1,
-    },
     "10": {
         "median code cell": 11,
         "90th percentile of code cells": 21,

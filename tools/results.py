@@ -116,8 +116,8 @@ RESULTS = {
         "from one space; the first guess has {0}",
     ),
     "08": Result(
-        "optimizer = torch.optim.AdamW(decay_groups(model, 0.05), lr=3e-3",
-        r"'epoch': 3, .*'test_acc': ([\d.]+)",
+        "test_dataloader = make_loader(test_data, torch.arange(10_000)",
+        r"ViT, 60,000 pictures: test accuracy ([\d.]+)",
         "a Vision Transformer with torchvision's logits; a small one, trained, reaches "
         "{0}",
     ),
