@@ -433,7 +433,7 @@ def _check_rounded(
 
 SHAPES = ("disc", "square", "cross", "stripes")
 TO_BEAT = 45_000  # bytes
-AGREE = 0.93
+AGREE = 0.95
 
 
 def draw_shapes(count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -455,10 +455,10 @@ def draw_shapes(count: int) -> tuple[torch.Tensor, torch.Tensor]:
     mask = masks[labels, torch.arange(count)].unsqueeze(1).float()
     color = torch.rand(count, 3, 1, 1)
     images = torch.where(mask > 0, color, (color + 0.5) % 1)  # never alike
-    return (images + 0.1 * torch.randn(count, 3, 32, 32)).clamp(0, 1), labels
+    return (images + 0.05 * torch.randn(count, 3, 32, 32)).clamp(0, 1), labels
 
 
-def make_large_network(steps: int = 140) -> nn.Module:
+def make_large_network(steps: int = 180) -> nn.Module:
     """Return the network of the challenge, trained: 120,000 weights."""
     layers: list[nn.Module] = []
     for into, out in ((3, 40), (40, 80), (80, 128)):
@@ -466,8 +466,8 @@ def make_large_network(steps: int = 140) -> nn.Module:
         layers += [nn.BatchNorm2d(out), nn.ReLU()]
     layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 4)]
     model = nn.Sequential(*layers)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=steps)
     for _ in range(steps):
         images, labels = draw_shapes(64)
         optimizer.zero_grad()
