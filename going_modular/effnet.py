@@ -38,12 +38,7 @@ class InvertedResidual(nn.Module):
 
     (B, in_channels, H, W) -> (B, out_channels, ⌈H / stride⌉, ⌈W / stride⌉). If the
     shape stays the same, the input is added. Sandler et al. 2018, MobileNetV2.
-
-    Args:
-        in_channels, out_channels: of the images.
-        kernel: side length of the filters, in pixels.
-        stride: of the filters.
-        expansion: how many times more channels there are inside.
+    Inside there are ``expansion`` times more channels.
     """
 
     def __init__(
@@ -82,25 +77,19 @@ LITE0_STAGES = [  # blocks, kernel, stride of the first, expansion, channels out
 class EfficientNetLite0(nn.Module):
     """EfficientNet-Lite0: (B, 3, H, W) float, normalized -> logits (B, num_classes).
 
+    ``features`` gives (B, 1280, H / 32, W / 32), rounded up, ``classifier`` pools.
     Tan and Le 2019, EfficientNet; Liu 2020, EfficientNet-Lite.
-
-    Args:
-        num_classes: number of logits.
-
-    Attributes:
-        features: (B, 3, H, W) -> (B, 1280, H / 32, W / 32), rounded up.
-        classifier: pooling, dropout and one linear layer.
     """
 
     def __init__(self, num_classes: int = 1000):
         super().__init__()
-        layers = [conv_norm(3, 32, 3, 2)]
-        channels = 32
+        layers, channels = [conv_norm(3, 32, 3, 2)], 32
         for blocks, kernel, stride, expansion, out_channels in LITE0_STAGES:
             for _ in range(blocks):
-                layers.append(
-                    InvertedResidual(channels, out_channels, kernel, stride, expansion)
+                block = InvertedResidual(
+                    channels, out_channels, kernel, stride, expansion
                 )
+                layers.append(block)
                 channels = out_channels
                 stride = 1  # only a stage's first block has another
         self.features = nn.Sequential(*layers, conv_norm(channels, 1280, 1))

@@ -13,13 +13,6 @@ CALLS = "train|train_step|train_epochs|run|tracked"
 TRAINING = re.compile(rf"\.backward\(\)|(?<!def )(?<!\.)\b({CALLS})\(")
 # What a lesson keeps only after its next edition, with its figure today: empty one day.
 NOT_YET: dict[str, dict[str, float]] = {
-    "06": {
-        "longest exported cell": 35,
-        "first picture": 65,
-        "first training": 0.53,
-        "figures": 2,
-        "diagrams": 1,
-    },
     "10": {
         "median code cell": 11,
         "90th percentile of code cells": 21,

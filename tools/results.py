@@ -104,8 +104,8 @@ RESULTS = {
         "{0}",
     ),
     "06": Result(
-        "answers |= {name: logits_on_test",
-        r"TinyVGG from scratch +([\d.]+).*feature extraction +([\d.]+)",
+        "models |= {name: (tuned[name], maps)",
+        r"scratch +[\d.]+ +([\d.]+).*feature extraction +[\d.]+ +([\d.]+)",
         "the same photographs with a pretrained network: {1}, where one from scratch "
         "has {0}",
     ),
