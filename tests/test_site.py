@@ -226,9 +226,10 @@ def test_a_reader_walks_folds_and_darkens(browser, address):
     answer.locator("summary").click()
     assert answer.locator(".output, .cell_output").first.is_visible()
     before = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    for _ in range(3):  # automatic, light, dark
-        if page.evaluate("document.documentElement.dataset.mode") != "dark":
-            page.locator(".theme-switch-button:visible").first.click()
+    page.locator(".theme-switch-button:visible").first.click()
+    page.locator(".theme-switch-container .dropdown-menu:visible").get_by_text(
+        "Dark"
+    ).click()
     dark = page.evaluate("document.documentElement.dataset.theme")
     after = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert dark == "dark" and before != after
