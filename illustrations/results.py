@@ -1,8 +1,7 @@
 """Results that one lesson draws."""
 
 import copy
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import torch
@@ -93,21 +92,6 @@ def plot_class_activation(
     for ax, grid in zip(fig.axes, maps.detach().cpu(), strict=True):
         ax.imshow(grid.numpy(), cmap="inferno", **style)
     return fig
-
-
-def plot_runs(
-    runs: Iterable, metric: str, title: str = "", ax: Any = None
-) -> plt.Figure:
-    """Draw a metric of several runs over the epochs; a run without it is left out."""
-    ax = ax or new_axes(6, 3)[0]
-    for run in runs:
-        points = [(row["epoch"], row[metric]) for row in run.rows if metric in row]
-        if points:
-            ax.plot(*zip(*points, strict=True), marker=".", label=run.name)
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.set(xlabel="epoch", ylabel=metric, title=title)
-    ax.legend()
-    return ax.figure
 
 
 def grid_probs(model: nn.Module, xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
