@@ -150,8 +150,8 @@ def plot_searches(found: dict[str, list], epochs: int, budget: int) -> plt.Figur
                     xs, ys = [*xs, spent], [*ys, best]
             ax.step([*xs, budget], [*ys, best], where="post", color=f"C{number}")
         ax.set(xlabel="epochs spent", title=name)
+        ax.set(ylim=(0.7, 0.83))  # what lies below is over after a few trials
         ax.grid(alpha=0.3)
-    _one_scale(axes)
     axes[0].set(ylabel="best valid accuracy so far")
     return axes[0].figure
 
@@ -191,7 +191,7 @@ def plot_falls(pairs: dict[str, list[tuple[float, float]]]) -> plt.Figure:
         for pair in values:
             ax.plot([0, 1], pair, "o-", color=f"C{number}", alpha=0.5, ms=4)
         ends = [mean(side) for side in zip(*values, strict=True)]
-        ax.plot([0, 1], ends, "s-", color="C3", lw=3)
+        ax.plot([0, 1], ends, "s-", color="0.25", lw=3)
         ax.set_xticks([0, 1], ["in the\nsearch", "fresh\nseeds"])
         ax.set(xlim=(-0.3, 1.3), title=f"{name}: {ends[1] - ends[0]:+.3f}")
     _one_scale(axes)
@@ -208,7 +208,8 @@ def plot_luck(measured: torch.Tensor, best: torch.Tensor, title: str) -> plt.Fig
         title: the finding.
     """
     ax = new_axes(6.5, 2.8, title=title)[0]
-    edges = torch.linspace(-0.016, 0.02, 61).tolist()
+    spread = measured.std().item()
+    edges = torch.linspace(-4 * spread, 5 * spread, 61).tolist()
     for values, label in ((measured, "one setting"), (best, "best of 16 equal ones")):
         ax.hist(values.tolist(), bins=edges, alpha=0.55, label=label, density=True)
     ax.axvline(0, color=GRAY, lw=2, ls="--", label="the truth")
