@@ -28,7 +28,8 @@ class PatchEmbedding(nn.Module):
         self.position_embeddings = nn.Parameter(0.02 * positions)
 
     def forward(self, images: Tensor) -> Tensor:
-        layer, sides = self.projection, (-1, self.projection.kernel_size[0])
+        layer = self.projection
+        sides = -1, layer.kernel_size[0]
         # (B, C, H, W) -> (B, C, H / P, P, W / P, P) -> (B, N, C P²) -> (B, N, D)
         patches = images.unflatten(3, sides).unflatten(2, sides)
         patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)

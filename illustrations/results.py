@@ -42,6 +42,7 @@ def plot_feature_maps(
     columns: int = 8,
     *,
     labels: Sequence | None = None,
+    quantity: str = "activation",
 ) -> plt.Figure:
     """Draw feature maps in a grid on one color scale: 0 white, red above, blue below.
 
@@ -50,6 +51,7 @@ def plot_feature_maps(
         title: of the figure.
         columns: maps per row.
         labels: C of them; by default the channels' numbers.
+        quantity: what the colors show.
 
     Raises:
         ValueError: if maps has another shape, or labels another length.
@@ -64,7 +66,7 @@ def plot_feature_maps(
     labels = range(len(maps)) if labels is None else labels
     style = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
     fig = plot_images(maps[:, None], labels, title, columns, **style)
-    fig.colorbar(fig.axes[0].images[0], ax=fig.axes, label="activation", shrink=0.9)
+    fig.colorbar(fig.axes[0].images[0], ax=fig.axes, label=quantity, shrink=0.9)
     return fig
 
 

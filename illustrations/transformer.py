@@ -238,7 +238,8 @@ def plot_patch_sizes(rows: dict[int, dict], title: str = "") -> plt.Figure:
         title: of the figure.
     """
     fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
-    names = [f"{size} px\n{(28 // size) ** 2} patches" for size in rows]
+    counts = {size: (28 // size) ** 2 for size in rows}
+    names = [f"{size} px\n{n} patch{'es' * (n > 1)}" for size, n in counts.items()]
     places = range(len(rows))
     for place, row in enumerate(rows.values()):
         values = row["accuracies"]

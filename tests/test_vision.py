@@ -303,8 +303,10 @@ def test_plot_feature_maps():
     assert [ax.get_title() for ax in drawn] == ["0", "1", "2", "3", "4"]
     low, high = drawn[0].images[0].get_clim()
     assert -low == high == pytest.approx(maps.abs().max().item())
-    zeros = plot_feature_maps(torch.zeros(2, 3, 3), labels=["a", "b"])
-    assert [ax.get_title() for ax in zeros.axes[:2]] == ["a", "b"]
+    zeros = torch.zeros(2, 3, 3)
+    figure = plot_feature_maps(zeros, labels=["a", "b"], quantity="weight")
+    assert [ax.get_title() for ax in figure.axes[:2]] == ["a", "b"]
+    assert figure.axes[-1].get_ylabel() == "weight"
 
 
 def test_plots_with_bad_input():
