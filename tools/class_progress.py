@@ -46,7 +46,7 @@ def read(path: Path) -> dict[str, bool]:
     """Return which exercises were tried, and whether they are solved."""
     state = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(state, dict) or {*map(type, state.values())} - {bool}:
-        raise ValueError("no progress file, which maps exercises to true or false")
+        raise ValueError("no progress file: exercises with true or false")
     return state
 
 
@@ -57,8 +57,7 @@ def collect(paths: list[Path]) -> tuple[States, list[str]]:
         whole = place.resolve().parent if place.name == NAME else place.resolve()
         name = whole.name.removesuffix(".json")
         name = str(place) if name in states else name
-        if not files:
-            faults.append(f"{place}: no {NAME} in it")
+        faults += [] if files else [f"{place}: no {NAME} in it"]
         for file in files:
             try:
                 state = read(file)
@@ -93,6 +92,7 @@ def hardest(states: States, numbers: list[str]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("paths", nargs="+", type=Path, help="progress files or folders")
     parser.add_argument("--csv", type=Path, help="write the table here, to a new file")
@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
             with options.csv.open("x", encoding="utf-8", newline="") as file:
                 csv.writer(file).writerows([header, *rows])
     except OSError as error:
-        print(f"error: {error}", file=sys.stderr)  # the CSV file exists, for example
+        print(f"error: {error}", file=sys.stderr)
         return 2
     for row in [header, ["---"] * len(header), *rows]:
         print("|", " | ".join(str(cell).replace("|", r"\|") for cell in row), "|")
