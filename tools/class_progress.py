@@ -108,8 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
             with options.csv.open("x", encoding="utf-8", newline="") as file:
                 csv.writer(file).writerows([header, *rows])
     except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return print(f"error: {error}", file=sys.stderr) or 2
     for row in [header, ["---"] * len(header), *rows]:
         print("|", " | ".join(str(cell).replace("|", r"\|") for cell in row), "|")
     print("\nFewest have solved:", hardest(states, numbers))
