@@ -131,7 +131,14 @@ def check_picture_folder(PictureFolder: Any) -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         _make_classes(folder, names)
-        dataset = PictureFolder(folder, transform)
+        try:
+            dataset = PictureFolder(folder, transform)
+        except NotADirectoryError as error:
+            raise Wrong(
+                "beside the class folders lies a file, README.txt, and your dataset "
+                "takes it for a folder",
+                hint="`path.is_dir()` tells folders from files.",
+            ) from error
         _check_items(dataset, folder, transform)
         path, _ = ImageFolder(str(folder)).samples[5]
         Image.new("RGB", (12, 12), "white").save(path)
@@ -220,12 +227,20 @@ def check_fit_with_patience(fit_with_patience: Callable) -> None:
         }
         if counts != {best}:
             held = int(max(counts, key=lambda count: abs(count - best)))
+            if len(counts) > 1:
+                raise Wrong(
+                    f"{case} restore a part of the model: some numbers are those "
+                    f"of epoch {held}, wanted are all of epoch {best}",
+                    hint="a state dict holds the statistics of batch norms, too; "
+                    "load_state_dict puts all of it back.",
+                )
             raise Wrong(
                 f"{case} leave the model with weights of epoch {held}, wanted are "
                 f"those of epoch {best}",
                 hint="state_dict() returns the tensors themselves, which go on to "
                 "change as the model learns: keep a copy, `copy.deepcopy`, of the best "
-                "epoch, and load it in the end, also where nothing was stopped.",
+                "epoch. In the end load it into this model (`model = ...` would only "
+                "give the name to another), even if nothing was stopped.",
             )
 
 
@@ -250,6 +265,25 @@ def _slope(C: int, H: int, W: int) -> torch.Tensor:
     return values.round().to(torch.uint8)
 
 
+def _check_square(
+    answer: torch.Tensor, shape: tuple[int, ...], height: int, case: str
+) -> None:
+    """Raise ``Wrong`` for two frequent mistakes that show in the shape."""
+    found = tuple(answer.shape)
+    if found[1] == height:
+        raise Wrong(
+            f"{case} your result has shape {found}, wanted is {shape}",
+            hint="resize takes the last two axes for height and width: move the "
+            "channels to the front before.",
+        )
+    if shape[2] in found[2:] and found[2] != found[3]:
+        raise Wrong(
+            f"{case} your result has shape {found}, wanted is {shape}",
+            hint="one number is the length of the shorter side; the list [size, size] "
+            "sets both.",
+        )
+
+
 @exercise("04.3", "Fit the picture to the model")
 def check_fit_picture(fit_picture: Callable) -> None:
     for C, H, W, size in ((3, 60, 90, 32), (1, 96, 48, 24), (3, 66, 42, 16)):
@@ -262,6 +296,8 @@ def check_fit_picture(fit_picture: Callable) -> None:
                 f"{case} your result has shape {(C, size, size)}",
                 hint="a model reads batches, also of one.",
             )
+        if isinstance(answer, torch.Tensor) and answer.ndim == 4:
+            _check_square(answer, (1, C, size, size), H, case)
         answer = _tensor(answer, (1, C, size, size), torch.float32, case)
         if not torch.equal(given, image):
             raise Wrong(f"{case} you changed the picture", hint="make a new tensor.")
@@ -314,6 +350,18 @@ def _pixel_hint(answer: torch.Tensor, moved: torch.Tensor, size: int) -> str:
         "white is 1 and black is 0, whatever the picture holds. And reshape keeps the "
         "order of the numbers, whatever axis they belong to; which function moves axes?"
     )
+
+
+NEAR_HINTS = [  # for the first of these that is in the picture's description
+    ("darker by", "what is 3 - 5 in uint8? And at most the limit includes the limit."),
+    ("by exactly", "at most the limit includes the limit itself."),
+    ("one more", "the mean difference to each training picture is above the limit."),
+    ("almost twice", "the mean of the differences counts, not the largest or squares."),
+    ("one half", "first the absolute differences, number by number, then their mean."),
+    ("upside down", "differences above and below 0 cancel: absolute values first."),
+    ("unchanged", "each test picture against every training picture; one is enough."),
+    ("", "it is near to none: do differences above and below 0 cancel?"),
+]
 
 
 def _near(
@@ -375,9 +423,7 @@ def check_near_copies(near_copies: Callable) -> None:
             if found != wanted:
                 raise Wrong(
                     f"{case} you answer {found} for {name}; wanted is {wanted}",
-                    hint="what is 3 - 5 in uint8? Then: the mean of the *absolute* "
-                    "differences, over all numbers of a picture; at most the limit; "
-                    "each test picture against every training picture.",
+                    hint=next(hint for part, hint in NEAR_HINTS if part in name),
                 )
     few, many = (
         (*torch.randint(0, 256, (2, N, 3, 4, 4), dtype=torch.uint8), 3) for N in (6, 60)
