@@ -117,7 +117,7 @@ def draw_ranking(
         title: of the figure.
     """
     fig, (left, right) = plt.subplots(
-        1, 2, figsize=(7, 2.8), width_ratios=(1.2, 1), layout="constrained"
+        1, 2, figsize=(6, 2.1), width_ratios=(1, 1.2), layout="constrained"
     )
     left.imshow(picture)
     left.axis("off")
