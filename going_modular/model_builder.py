@@ -47,7 +47,7 @@ class ClassificationModel(nn.Module):
 
 
 def tiny_vgg_block(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Return a block: (B, C, H, W) -> (B, out_channels, (H - 4) // 2, (W - 4) // 2)."""
+    """Return layers (B, C, H, W) -> (B, out_channels, H // 2 - 2, W // 2 - 2)."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 3),
         nn.ReLU(),
@@ -55,6 +55,85 @@ def tiny_vgg_block(in_channels: int, out_channels: int) -> nn.Sequential:
         nn.ReLU(),
         nn.MaxPool2d(2),
     )
+
+
+class TinyVGG(nn.Module):
+    """Two blocks of convolutions and max pooling, then a linear layer.
+
+    (B, input_shape, image_size, image_size) -> logits (B, output_shape).
+    hidden_units: channels within. Source: CNN Explainer, Wang et al. 2020.
+    """
+
+    def __init__(
+        self,
+        input_shape: int,
+        hidden_units: int,
+        output_shape: int,
+        *,
+        image_size: int = 64,
+    ):
+        super().__init__()
+        check_size(image_size, at_least=16)
+        size = ((image_size - 4) // 2 - 4) // 2  # two blocks
+        self.image_shape = (input_shape, image_size, image_size)
+        self.conv_block_1 = tiny_vgg_block(input_shape, hidden_units)
+        self.conv_block_2 = tiny_vgg_block(hidden_units, hidden_units)
+        self.classifier = nn.Sequential(
+            nn.Flatten(), nn.Linear(hidden_units * size**2, output_shape)
+        )
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        check_images(images, self.image_shape)
+        return self.classifier(self.conv_block_2(self.conv_block_1(images)))
+
+
+def conv_group(in_channels: int, out_channels: int, pool: bool) -> list[nn.Module]:
+    """Return layers that keep H and W, or halve them if pool is true."""
+    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+    layers: list[nn.Module] = [conv]
+    if pool:
+        layers.append(nn.MaxPool2d(2))
+    # in place: no copy of the maps
+    return [*layers, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
+
+
+def conv_stage(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Return a stage: (B, C, H, W) -> (B, out_channels, H // 2, W // 2)."""
+    return nn.Sequential(
+        *conv_group(in_channels, out_channels, pool=False),
+        *conv_group(out_channels, out_channels, pool=True),
+    )
+
+
+class CNNModel(nn.Module):
+    """Stages that halve the size as channels grow, then a linear layer.
+
+    (B, in_channels, image_size, image_size) -> logits (B, num_classes).
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        num_classes: int = 10,
+        *,
+        widths: tuple[int, ...] = (16, 32, 64),
+        image_size: int = 28,
+        dropout: float = 0.1,
+    ):
+        super().__init__()
+        check_size(image_size, at_least=2 ** len(widths))
+        self.image_shape = (in_channels, image_size, image_size)
+        first = nn.Sequential(*conv_group(in_channels, widths[0], pool=True))
+        stages = [conv_stage(C, D) for C, D in pairwise(widths)]
+        self.features = nn.Sequential(first, *stages)
+        inputs = widths[-1] * (image_size // 2 ** len(widths)) ** 2
+        self.classifier = nn.Sequential(
+            nn.Flatten(), nn.Dropout(dropout), nn.Linear(inputs, num_classes)
+        )
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        check_images(images, self.image_shape)
+        return self.classifier(self.features(images))
 
 
 def check_size(image_size: int, at_least: int) -> None:
@@ -71,85 +150,6 @@ def check_images(images: torch.Tensor, shape: tuple[int, int, int]) -> None:
             f"{tuple(images.shape)}: "
             "resize the images, or build the model for their channels and image_size"
         )
-
-
-class TinyVGG(nn.Module):
-    """Two blocks of unpadded 3 × 3 convolutions and max pooling, and a linear layer.
-
-    (B, input_shape, image_size, image_size) float -> logits (B, output_shape);
-    hidden_units are the channels within. Source: CNN Explainer, Wang et al. 2020.
-    """
-
-    def __init__(
-        self,
-        input_shape: int,
-        hidden_units: int,
-        output_shape: int,
-        *,
-        image_size: int = 64,
-    ):
-        super().__init__()
-        check_size(image_size, at_least=16)
-        size = ((image_size - 4) // 2 - 4) // 2  # convolutions take 4, pooling halves
-        self.image_shape = (input_shape, image_size, image_size)
-        self.conv_block_1 = tiny_vgg_block(input_shape, hidden_units)
-        self.conv_block_2 = tiny_vgg_block(hidden_units, hidden_units)
-        self.classifier = nn.Sequential(
-            nn.Flatten(), nn.Linear(hidden_units * size * size, output_shape)
-        )
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        check_images(images, self.image_shape)
-        return self.classifier(self.conv_block_2(self.conv_block_1(images)))
-
-
-def conv_group(in_channels: int, out_channels: int, pool: bool) -> list[nn.Module]:
-    """Return layers (B, C, H, W) -> (B, out_channels, H, W), H and W halved if pool."""
-    return [
-        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
-        *([nn.MaxPool2d(2)] if pool else []),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),  # in place: no copy of the maps
-    ]
-
-
-def conv_stage(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Return a stage: (B, in_channels, H, W) -> (B, out_channels, H // 2, W // 2)."""
-    return nn.Sequential(
-        *conv_group(in_channels, out_channels, pool=False),
-        *conv_group(out_channels, out_channels, pool=True),
-    )
-
-
-class CNNModel(nn.Module):
-    """Stages that halve the size while channels grow, then a linear classifier.
-
-    (B, in_channels, image_size, image_size) float -> logits (B, num_classes).
-    """
-
-    def __init__(
-        self,
-        in_channels: int = 1,
-        num_classes: int = 10,
-        *,
-        widths: tuple[int, ...] = (16, 32, 64),
-        image_size: int = 28,
-        dropout: float = 0.1,
-    ):
-        super().__init__()
-        check_size(image_size, at_least=2 ** len(widths))
-        self.image_shape = (in_channels, image_size, image_size)
-        first = nn.Sequential(*conv_group(in_channels, widths[0], pool=True))
-        stages = [conv_stage(*pair) for pair in pairwise(widths)]
-        self.features = nn.Sequential(first, *stages)
-        inputs = widths[-1] * (image_size // 2 ** len(widths)) ** 2  # each stage halves
-        self.classifier = nn.Sequential(
-            nn.Flatten(), nn.Dropout(dropout), nn.Linear(inputs, num_classes)
-        )
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        check_images(images, self.image_shape)
-        return self.classifier(self.features(images))
 
 
 def create_effnetb2_model(

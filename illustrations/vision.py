@@ -1,6 +1,6 @@
 """Diagrams and figures of lesson 03: convolutions and what a network sees."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -251,4 +251,34 @@ def plot_ladder(ladder: dict[str, dict[str, float]], title: str = "") -> plt.Axe
             ax.annotate(name, point, xytext=(9, -3), textcoords="offset points")
     ax.set(xscale="log", xlim=(3e3, 4e5), title=title)
     ax.set(xlabel="parameters (logarithmic)", ylabel="test accuracy (%)")
+    return ax
+
+
+def plot_schedule(make: Callable, title: str = "") -> list[float]:
+    """Draw the learning rates of a hundred steps and return them.
+
+    Args:
+        make: called with an optimizer, max_lr and total_steps, returns a scheduler.
+        title: of the figure.
+    """
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.01)
+    scheduler, rates = make(optimizer, 0.01, 100), []
+    for _ in range(99):  # a schedule of 100 rates takes 99 steps
+        rates += scheduler.get_last_lr()
+        optimizer.step()
+        scheduler.step()
+    rates += scheduler.get_last_lr()
+    ax = new_axes(6, 2.5)[0]
+    ax.plot(rates)
+    ax.set(xlabel="step (of 100)", ylabel="learning rate", title=title)
+    return rates
+
+
+def plot_bars(shares: dict[str, float], title: str = "") -> plt.Axes:
+    """Draw shares, from 0 to 1, as bars by their names, the first one on top."""
+    ax = new_axes(7, 0.6 + 0.4 * len(shares))[0]
+    bars = ax.barh(list(shares), list(shares.values()), color="#5dade2")
+    ax.bar_label(bars, fmt="%.3f", padding=4)
+    ax.invert_yaxis()
+    ax.set(xlim=(0, 1.1), xlabel="accuracy", title=title)
     return ax
