@@ -4,6 +4,7 @@ import math
 import random
 import time
 from collections.abc import Callable
+from typing import Any
 from unittest import mock
 
 import torch
@@ -49,8 +50,8 @@ class Machine:
     def time(self, times_faster: Callable, rounds: int) -> object:
         functions = self.function("before"), self.function("after")
         clocks = ("perf_counter", "monotonic", "time", "process_time")
-        fakes = {name: lambda: self.now for name in clocks}
-        whole = {f"{name}_ns": lambda: round(self.now * 1e9) for name in clocks}
+        fakes: Any = {name: lambda: self.now for name in clocks}
+        whole: Any = {f"{name}_ns": lambda: round(self.now * 1e9) for name in clocks}
         with mock.patch.multiple(time, **fakes, **whole):
             return times_faster(*functions, rounds)
 
@@ -227,8 +228,8 @@ def check_gradients(model: nn.Module, expected: list, parts: list, case: str) ->
 
     It says which mistake they look like.
     """
-    got = [p.grad for p in model.parameters()]
-    if any(g is None for g in got):
+    got = [p.grad for p in model.parameters() if p.grad is not None]
+    if len(got) < len(expected):
         raise Wrong(
             f"{case}: a parameter has no gradient",
             "call backward for each part, and clear only before the first",

@@ -51,7 +51,7 @@ def plot_ratios(ratios: Sequence[float], title: str = "") -> plt.Axes:
     return ax
 
 
-def draw_roofline(
+def plot_roofline(
     rate: float, bandwidth: float, points: dict[str, tuple[float, float]]
 ) -> plt.Axes:
     """Draw a machine's roofline, and how far below it some pieces of work are.
@@ -88,6 +88,24 @@ def draw_roofline(
     ax.set(xlabel="operations per byte", ylabel="operations a second")
     ax.set_title("Large products reach the roof; a tiny call is far below it")
     return ax
+
+
+def print_rows(rows: Sequence[dict]) -> None:
+    """Print rows of ``measure.profile_model``: share, time, calls and name."""
+    for row in rows:
+        name = row["operation"]
+        short = name if len(name) <= 36 else f"{name[:18]}…{name[-17:]}"
+        cost = f"{row['share']:6.1%} {row['ms']:8.2f} ms"
+        print(f"{cost} {row['calls']:6.0f} calls  {short}")
+
+
+def shares_of(spans: Spans) -> dict[str, float]:
+    """Return {part: its share of the time of all spans}."""
+    whole = sum(length for _, _, length in spans)
+    shares = dict.fromkeys((name for name, _, _ in spans), 0.0)
+    for name, _, length in spans:
+        shares[name] += length / whole
+    return shares
 
 
 def plot_costs(profiles: dict[str, list[dict]], title: str = "") -> plt.Figure:
@@ -157,18 +175,21 @@ def draw_formats() -> plt.Figure:
         ax.scatter([], [], marker="s", s=70, color=color, label=kind)
     ax.legend(loc="upper center", bbox_to_anchor=(0.45, 0), ncols=3, frameon=False)
     ax.set(xlim=(-5, 37), ylim=(4, 0))
-    ax.set_title("bfloat16 keeps float32's range, float16 keeps more of its digits")
+    ax.set_title("Each format divides its bits in its own way: sign, exponent, digits")
     ax.axis("off")
     return fig
 
 
-def plot_memory(runs: dict[str, list[float]], kinds: dict[str, float]) -> plt.Figure:
+def plot_memory(runs: dict[str, list[float]], weights: float) -> plt.Figure:
     """Draw a training step's memory by kind, and how it grows and shrinks.
 
     Args:
         runs: name -> MB allocated since the step began, event after event.
-        kinds: what it is -> MB, at the highest point of the first run.
+        weights: MB of the weights; the gradients need as much, AdamW's states twice.
     """
+    kinds = {"weights": weights, "optimizer's states": 2 * weights}
+    kinds["gradients"] = weights
+    kinds["activations, at most"] = max(next(iter(runs.values())))
     fig, (ax, right) = plt.subplots(
         1, 2, figsize=(9, 3.2), width_ratios=[1, 2], layout="constrained"
     )
@@ -192,7 +213,7 @@ def plot_memory(runs: dict[str, list[float]], kinds: dict[str, float]) -> plt.Fi
     return fig
 
 
-def draw_gpu(figures: dict, ours: dict[str, float] | None = None) -> plt.Figure:
+def plot_gpu(figures: dict, ours: dict[str, float] | None = None) -> plt.Figure:
     """Draw the stored figures of a GPU: pictures a second, change after change.
 
     Args:
@@ -279,7 +300,7 @@ def plot_scale(scales: Sequence[float], moved: Sequence[bool]) -> plt.Axes:
     ax.scatter([], [], color=GREEN, label="the weights moved")
     ax.scatter([], [], color="#c0392b", label="the step was skipped")
     ax.set(xlabel="step", ylabel="scale, as a power of 2", xticks=list(steps))
-    ax.set_title("The scale is halved until the gradients fit; then training goes on")
+    ax.set_title(f"{list(moved).count(False)} of {len(moved)} steps were skipped")
     ax.legend()
     return ax
 
@@ -297,7 +318,7 @@ def plot_times(times: dict[str, float], title: str = "") -> plt.Axes:
     return ax
 
 
-def draw_ward(charts: dict[str, dict]) -> plt.Figure:
+def plot_ward(charts: dict[str, dict]) -> plt.Figure:
     """Draw what the instruments read of several trainings, a panel each.
 
     Args:

@@ -1,10 +1,27 @@
-"""When the parts of a program ran, drawn for lesson 10."""
+"""What a trace tells lesson 10: when the parts of a program ran, and its memory."""
 
+import itertools
 import json
 import os
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+
+
+def _events(path: str | os.PathLike) -> list[dict]:
+    return json.loads(Path(path).read_text(encoding="utf-8"))["traceEvents"]
+
+
+def read_memory(path: str | os.PathLike) -> list[float]:
+    """Return MB allocated since a trace began: 0, then after each change.
+
+    Args:
+        path: of a trace that was profiled with ``profile_memory=True``.
+    """
+    notes = [event for event in _events(path) if event.get("name") == "[memory]"]
+    notes.sort(key=lambda event: event["ts"])
+    sizes = [event["args"]["Bytes"] / 1e6 for event in notes]
+    return list(itertools.accumulate(sizes, initial=0.0))
 
 
 def read_spans(path: str | os.PathLike) -> list[tuple[str, float, float]]:
@@ -16,10 +33,9 @@ def read_spans(path: str | os.PathLike) -> list[tuple[str, float, float]]:
     Returns:
         [(name, start, duration), ...] in milliseconds; the earliest starts at 0.
     """
-    events = json.loads(Path(path).read_text(encoding="utf-8"))["traceEvents"]
     spans = sorted(
         (event["ts"], event["dur"] / 1000, event["name"])
-        for event in events
+        for event in _events(path)
         if event.get("cat") == "user_annotation" and "#" not in event["name"]
     )
     return [(name, (ts - spans[0][0]) / 1000, ms) for ts, ms, name in spans]

@@ -180,10 +180,10 @@ WRONG = {
             "patient.optimizer = torch.optim.AdamW(patient.model.parameters(), lr=4e-3)",
             "patient.optimizer.step()",
         ),
-        CURE.replace("lr=2e-3", "lr=1e-7"),
+        CURE.replace("lr=4e-3", "lr=1e-7"),
     ],
     "10.challenge": [
-        "def speedrun(model, images, labels):\n    pass",
+        "def speedrun(model, images, labels):\n    model.train()",
         RUN.replace(".split(20)", ".split(500)"),
         RUN.replace(
             "torch.randperm(len(images))", "torch.randperm(len(images)).repeat(2)"
