@@ -78,7 +78,7 @@ def plot_roofline(
     ax.text(right / 1.2, rate * 1.3, "on the right: arithmetic", ha="right", **style)
     for k, (name, (intensity, speed)) in enumerate(points.items()):
         ax.scatter(intensity, speed, color=f"C{k}", zorder=3, s=45)
-        far = intensity > corner / 2
+        far = intensity > corner / 4
         shift = (-8, -12) if far else (8, -4)
         place: Any = {"xytext": shift, "textcoords": "offset points"}
         side = "right" if far else "left"
