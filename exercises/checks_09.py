@@ -40,7 +40,7 @@ class _Ranker:
         self.asked.append(picture)
         if not isinstance(picture, Image.Image):
             raise TypeError(f"it was given a {type(picture).__name__}, no PIL picture")
-        color = picture.convert("RGB").getpixel((0, 0))
+        color: Any = picture.convert("RGB").getpixel((0, 0))
         probs = torch.tensor([*color, 90.0]).mul(0.02).softmax(dim=0).tolist()
         pairs = zip(self.names, probs, strict=True)
         return sorted(pairs, key=lambda pair: -pair[1])
@@ -77,7 +77,7 @@ def check_make_page(make_page: Callable) -> None:
             "your page has a button that keeps visitors' pictures",
             'flagging_mode="never" takes it away.',
         )
-    options = {"share": False, "inline": False, "ssr_mode": False, "quiet": True}
+    options: Any = {"share": False, "inline": False, "ssr_mode": False, "quiet": True}
     with tempfile.TemporaryDirectory() as folder:
         try:
             _, url, _ = page.launch(prevent_thread_lock=True, **options)
@@ -374,7 +374,8 @@ def check_round_weights(round_weights: Callable) -> None:
             nn.Linear(6 * 4 * 4, 5),
         )
         with torch.no_grad():
-            for layer in (model[0], model[2][1], model[4]):
+            chosen: Any = (model[0], model[2][1], model[4])
+            for layer in chosen:
                 shape = [-1, *[1] * (layer.weight.dim() - 1)]
                 layer.weight *= 10 ** torch.randn(len(layer.weight)).reshape(shape)
             model[0].weight[random.randrange(6)] = 0
@@ -421,7 +422,7 @@ def _check_rounded(
                 f"{name} was changed",
                 "round the weights of Conv2d and Linear, and nothing else.",
             )
-        k = (got - value).abs().flatten(1).amax(1).div(step + 1e-9).argmax().item()
+        k = (got - value).abs().flatten(1).amax(1).div(step + 1e-9).argmax()
         counts = len(got[k].unique()), len(value[k].unique())
         raise Wrong(
             f"with {bits} bits, channel {k} of {name} has {counts[0]} different values "

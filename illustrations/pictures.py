@@ -16,7 +16,7 @@ BLUE, ORANGE, GREEN = "#1f77b4", "#e67e22", "#1b7f3b"
 BOX: Any = {"boxstyle": "round,pad=0.02", "facecolor": "#eaf2f8", "edgecolor": BLUE}
 
 
-def draw_tree(folder: Path, splits: Sequence[str], title: str = "") -> plt.Figure:
+def draw_tree(folder: Path, splits: Sequence[str], title: str = "") -> Any:
     """Draw a data set's folders as a tree: splits, their classes, and a picture.
 
     Args:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
@@ -152,7 +153,7 @@ def plot_decision_boundary(
     colors = torch.tensor([to_rgb(f"C{k}") for k in classes])
     steps = (20 * probs).round() / 20  # flat areas make a small file
     image = (0.55 + 0.45 * steps @ colors).numpy()  # (H, W, K) @ (K, 3) -> (H, W, 3)
-    style = {"origin": "lower", "aspect": "auto", "interpolation": "nearest"}
+    style: Any = {"origin": "lower", "aspect": "auto", "interpolation": "nearest"}
     ax.imshow(image, extent=ends[0] + ends[1], **style)
     for k in classes:
         lead = probs[..., k] - probs[..., torch.arange(len(classes)) != k].amax(dim=2)

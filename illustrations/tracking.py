@@ -36,7 +36,7 @@ def _one_scale(axes: Sequence[plt.Axes]) -> None:
         ax.set_ylim(lowest, highest)
 
 
-def plot_log() -> plt.Figure:
+def plot_log() -> Any:
     """Draw what a run's record keeps together, and what it answers later."""
     title = "A number answers nothing; a number with its settings does"
     ax = new_axes(7.5, 3, title=title)[0]
@@ -55,7 +55,7 @@ def plot_log() -> plt.Figure:
     return ax.figure
 
 
-def plot_three(runs: dict[str, list[dict]]) -> plt.Figure:
+def plot_three(runs: dict[str, list[dict]]) -> Any:
     """Draw the valid loss of three runs over the epochs; run -> rows of results."""
     title = "One still falls, one has arrived, one is thrown about"
     ax = new_axes(6.5, 3.2, title=title)[0]
@@ -70,7 +70,7 @@ def plot_three(runs: dict[str, list[dict]]) -> plt.Figure:
     return ax.figure
 
 
-def plot_spread(groups: dict[str, list[float]], label: str, title: str) -> plt.Figure:
+def plot_spread(groups: dict[str, list[float]], label: str, title: str) -> Any:
     """Draw each group's numbers as dots, and their mean as a bar across.
 
     Args:
@@ -93,9 +93,7 @@ def plot_schedules(scores: dict[str, list[float]]) -> plt.Figure:
     return plot_spread(scores, "valid accuracy, a dot for each seed", title)
 
 
-def plot_heat(
-    grid: torch.Tensor, rows: Sequence, columns: Sequence, title: str
-) -> plt.Figure:
+def plot_heat(grid: torch.Tensor, rows: Sequence, columns: Sequence, title: str) -> Any:
     """Draw the accuracies (rows, columns) of a grid of widths and learning rates."""
     ax = new_axes(5.5, 3.1, title=title)[0]
     ax.imshow(grid, cmap="viridis", aspect="auto")
@@ -109,7 +107,7 @@ def plot_heat(
     return ax.figure
 
 
-def plot_nine_points(seed: int = 3) -> plt.Figure:
+def plot_nine_points(seed: int = 3) -> Any:
     """Draw nine runs as a grid and at random; the ticks below are the values tried."""
     title = "Nine runs: a grid tries three learning rates, a random search nine"
     axes = new_axes(3.6, 3.2, 2, 2, title)
@@ -128,7 +126,7 @@ def plot_nine_points(seed: int = 3) -> plt.Figure:
     return axes[0].figure
 
 
-def plot_searches(found: dict[str, list], epochs: int, budget: int) -> plt.Figure:
+def plot_searches(found: dict[str, list], epochs: int, budget: int) -> Any:
     """Draw the best accuracy so far against the epochs spent, a line for each search.
 
     Args:
@@ -156,7 +154,7 @@ def plot_searches(found: dict[str, list], epochs: int, budget: int) -> plt.Figur
     return axes[0].figure
 
 
-def plot_tried(found: dict[str, Any]) -> plt.Figure:
+def plot_tried(found: dict[str, Any]) -> Any:
     """Draw where searches looked: each run's learning rate and last accuracy.
 
     Args:
@@ -177,7 +175,7 @@ def plot_tried(found: dict[str, Any]) -> plt.Figure:
     return axes[0].figure
 
 
-def plot_falls(pairs: dict[str, list[tuple[float, float]]]) -> plt.Figure:
+def plot_falls(pairs: dict[str, list[tuple[float, float]]]) -> Any:
     """Draw each winner's number in its search, and its mean over fresh seeds.
 
     Args:
@@ -199,7 +197,7 @@ def plot_falls(pairs: dict[str, list[tuple[float, float]]]) -> plt.Figure:
     return axes[0].figure
 
 
-def plot_luck(measured: torch.Tensor, best: torch.Tensor, title: str) -> plt.Figure:
+def plot_luck(measured: torch.Tensor, best: torch.Tensor, title: str) -> Any:
     """Draw how one number scatters, and how the best of many does.
 
     Args:
@@ -218,7 +216,7 @@ def plot_luck(measured: torch.Tensor, best: torch.Tensor, title: str) -> plt.Fig
     return ax.figure
 
 
-def plot_rates(rates: dict[str, Iterable[float]], title: str) -> plt.Figure:
+def plot_rates(rates: dict[str, Iterable[float]], title: str) -> Any:
     """Draw the learning rate of every step, a line for each schedule."""
     ax = new_axes(6.5, 2.8, title=title)[0]
     for number, (name, values) in enumerate(rates.items()):

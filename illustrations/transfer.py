@@ -218,7 +218,7 @@ def plot_learning(
 ) -> plt.Axes:
     """Draw accuracies (one for each count of photographs a class) for each name."""
     title = "A few photographs a class beat hundreds without the body"
-    lines = {name: (counts, values) for name, values in scores.items()}
+    lines: Any = {name: (counts, values) for name, values in scores.items()}
     ax = plot_lines(lines, "photographs a class (log scale)", title)
     ax.set_xscale("log")
     ax.set_xticks(counts, [str(count) for count in counts])
@@ -230,7 +230,7 @@ def plot_strategies(
     scores: dict[str, float],
     errors: dict[str, float],
     title: str = "The pretrained body makes the jump, not the way to train it",
-) -> plt.Figure:
+) -> Any:
     """Draw a bar for each strategy's accuracy, with its standard error."""
     ax = new_axes(7, 0.5 * len(scores) + 1)[0]
     names = list(scores)
@@ -276,7 +276,7 @@ def plot_where(
 
 def plot_candidates(
     rows: Sequence[tuple[str, float, float, float]], title: str = ""
-) -> plt.Figure:
+) -> Any:
     """Draw networks' accuracy against their work; the area is the file's size.
 
     Args:

@@ -139,7 +139,8 @@ def draw_patches(image: torch.Tensor, patch_size: int, title: str = "") -> plt.F
     """Draw an image (C, H, W), its grid of patches, and the patches as a sequence."""
     count = image.shape[1] // patch_size
     fig = plt.figure(figsize=(9, 5.2), layout="constrained")
-    top, bottom = fig.subfigures(2, 1, height_ratios=(2.6, 1.2))
+    parts: Any = fig.subfigures(2, 1, height_ratios=(2.6, 1.2))
+    top, bottom = parts
     left, right = top.subplots(1, 2)
     for ax in (left, right):
         ax.imshow(to_numpy(image), cmap="gray", vmin=0, vmax=1)

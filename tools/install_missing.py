@@ -141,7 +141,7 @@ def install(lesson: str) -> None:
         SystemExit: if pip fails; the message is the end of what it says.
     """
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    installed = {
+    installed: dict[str, str] = {
         canonicalize_name(found.metadata["Name"]): found.version
         for found in importlib.metadata.distributions()
         if found.metadata["Name"]

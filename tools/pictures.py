@@ -13,6 +13,7 @@ import io
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from PIL import Image, ImageChops, ImageDraw, ImageOps
@@ -83,7 +84,7 @@ def stored(path: Path, title: str = "") -> Image.Image:
 def cut(picture: Image.Image, figure: Figure) -> Image.Image:
     """Return the part of a figure, without white margins."""
     size = picture.size * 2
-    box = tuple(round(s * n) for s, n in zip(figure.box, size, strict=True))
+    box: Any = tuple(round(s * n) for s, n in zip(figure.box, size, strict=True))
     part = picture.crop(box)
     white = Image.new("RGB", part.size, "white")
     return part.crop(ImageChops.difference(part, white).getbbox())
@@ -104,15 +105,15 @@ def card(picture: Image.Image) -> Image.Image:
     inner = (CARD[0] - 2 * FRAME, CARD[1] - 2 * FRAME)
     small = ImageOps.contain(picture, inner, Image.Resampling.LANCZOS)
     paper = Image.new("RGB", CARD, "white")
-    paper.paste(
-        small, tuple((a - b) // 2 for a, b in zip(CARD, small.size, strict=True))
-    )
+    place: Any = tuple((a - b) // 2 for a, b in zip(CARD, small.size, strict=True))
+    paper.paste(small, place)
     return paper
 
 
 def panel(picture: Image.Image) -> Image.Image:
     """Return a figure as high as the strip; one with white corners gets a margin."""
-    bare = min(picture.getpixel((0, 0))) > 250
+    corner: Any = picture.getpixel((0, 0))
+    bare = min(corner) > 250
     high = HEIGHT - 2 * FRAME * bare
     wide = round(picture.width * high / picture.height)
     picture = picture.resize((wide, high), Image.Resampling.LANCZOS)
