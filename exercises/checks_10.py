@@ -228,7 +228,7 @@ def check_gradients(model: nn.Module, expected: list, parts: list, case: str) ->
 
     It says which mistake they look like.
     """
-    got = [p.grad for p in model.parameters() if p.grad is not None]
+    got: Any = [p.grad for p in model.parameters() if p.grad is not None]
     if len(got) < len(expected):
         raise Wrong(
             f"{case}: a parameter has no gradient",

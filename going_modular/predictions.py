@@ -228,9 +228,8 @@ class Predictor:
         config, names = read_config(folder)
         path = Path(folder)
         path = path if path.is_file() else path / "best.pt"
-        if unsure_below is None:
-            kept = json.loads((path.parent / "config.json").read_bytes())
-            unsure_below = kept.get("unsure_below", 0.5)
+        kept = json.loads((path.parent / "config.json").read_bytes())
+        limit = kept.get("unsure_below", 0.5) if unsure_below is None else unsure_below
         _, model = blueprint(config, len(names))
         state = check_fit(read_plain(path), model, path)
         if not all(value.isfinite().all() for value in state.values()):
@@ -238,4 +237,4 @@ class Predictor:
                 f"{path} holds numbers that are not finite: take an earlier checkpoint"
             )
         model.load_state_dict(state, assign=True)  # it had no memory
-        return cls(model, names, None, device, config=config, unsure_below=unsure_below)
+        return cls(model, names, None, device, config=config, unsure_below=limit)

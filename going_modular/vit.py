@@ -170,7 +170,7 @@ def start_small(layer: nn.Module) -> None:
     """Draw a linear layer's weights so that outputs become as large as inputs."""
     if isinstance(layer, nn.Linear | nn.Conv2d):
         nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
-        nn.init.zeros_(layer.bias)
+        layer.bias.data.zero_()
 
 
 def check_divides(part_name: str, part: int, whole_name: str, whole: int) -> None:
