@@ -130,8 +130,8 @@ RESULTS = {
         "instead of {1} with a scale per channel, {4} with one per tensor",
     ),
     "10": Result(
-        '"one by one, decoding": slow_loader',
-        r"one by one, decoding *: +([\d,]+) .*batches *: +([\d,]+) ",
+        '"decoding": slow_loader, "one by one"',
+        r"decoding *: +([\d,]+) .*batches *: +([\d,]+) ",
         "a bottleneck found and mended: {1} pictures a second loaded instead of {0}",
     ),
 }
