@@ -113,7 +113,7 @@ def block_math(writer: Any, node: nodes.Element) -> None:
 
 def read_source(app: Sphinx, name: str, source: list[str]) -> None:
     """Change a page's source on its way in."""
-    source[0] = build_site.prepared(ROOT, name, source[0])
+    source[0] = build_site.prepared(ROOT, name, source[0], app.builder.name == "epub")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -14,7 +14,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from tests.notebooks import PATHS, read
-from tools import build_site, rebuild, screenshots
+from tools import build_site, rebuild, screenshots, slides
 
 WIDE, PHONE = (1280, 900), (390, 844)
 LOOKED_AT = ["index", "01_workflow", "README", "glossary", "reference/engine"]
@@ -131,6 +131,19 @@ def test_the_library_is_described_from_its_docstrings(site, root):
     page = soup(site / "reference" / "engine.html")
     assert page.select("#going_modular\\.engine\\.train_step")
     assert "Raises" in page.get_text()
+
+
+def test_slides_begin_at_headings_and_fetch_nothing(root, tmp_path):
+    path = slides.write(root / "01_workflow.ipynb", tmp_path, root)
+    page = soup(path)
+    shown = page.select(".slides > section > section")
+    assert len(shown) > 10 and not page.select("script[src^=http], link[href^=http]")
+    assert not page.select("img[src^=http]") and "Workshop:" not in page.get_text()
+    for tag in page.select("script[src], link[href]"):
+        assert (tmp_path / (tag.get("src") or tag["href"])).exists()
+    for heading in page.select(".slides h2"):
+        assert heading.find_parent("section").find(["h1", "h2"]) is heading
+    assert not page.select("details") and "Solution" not in page.get_text()
 
 
 # ---- in a real browser

@@ -2,6 +2,7 @@
 
     python tools/build_site.py                 the website, into build/site
     python tools/build_site.py --epub          the book as well, build/site/course.epub
+    python tools/build_site.py --slides        slides of each lesson, build/site/slides
     python tools/build_site.py --out FOLDER    into another folder
 
 Nothing is executed and nothing is fetched: pages show the outputs that the notebooks
@@ -25,7 +26,7 @@ from pathlib import Path
 import nbformat
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from tools import export, rebuild, results
+from tools import export, rebuild, results, slides
 
 ROOT = export.ROOT
 PAGES = ["README.md", "INSTRUCTORS.md", "CONTRIBUTING.md", "CHANGELOG.md"]
@@ -222,19 +223,26 @@ def lesson_cards(root: Path) -> str:
     return '<div class="lessons">\n' + "\n".join(cards) + "\n</div>"
 
 
-def prepared(root: Path, name: str, text: str) -> str:
+def prepared(root: Path, name: str, text: str, book: bool = False) -> str:
     """Return a page's source as Sphinx reads it.
 
     Args:
         root: the folder of the notebooks.
         name: the page's path in the website, without its suffix.
         text: the source, of a notebook its JSON.
+        book: for the EPUB, which has no dark theme.
     """
     folder = Path(name).parent
     if not (root / f"{name}.ipynb").exists():
-        # GitHub shows the picture that suits the reader's theme; a page needs one.
+        # GitHub shows the picture that suits the reader's theme; a page needs both.
         text = re.sub(
-            r"<picture>.*?(<img [^>]*>).*?</picture>", r"\1", text, flags=re.S
+            r"<picture>.*?</picture>", lambda m: themed(m[0], book), text, flags=re.S
+        )
+        text = re.sub(
+            r"^```([^\n]*)\n(.*?^```)$",
+            lambda block: f"```{block[1] or 'sh'}\n{block[2]}",
+            text,
+            flags=re.S | re.M,
         )
         text = re.sub(r"!\[([^]]*)\]\(https?:[^)]*\)", r"\1", text)  # remote badges
         return relinked(root, folder, text)
@@ -250,6 +258,20 @@ def prepared(root: Path, name: str, text: str) -> str:
         else:
             name_folded(cell)
     return json.dumps(notebook)
+
+
+def themed(picture: str, book: bool) -> str:
+    """Return a <picture>'s light image, and in the website its dark one beside it."""
+    light = re.search(r"<img [^>]*>", picture)
+    dark = re.search(r'srcset="([^"]*)"', picture)
+    assert light and dark
+    if book:
+        return light[0]
+    night = re.sub(r'src="[^"]*"', f'src="{dark[1]}"', light[0])
+    images = (light[0], "only-light"), (night, "only-dark")
+    return "\n\n".join(
+        image.replace("<img", f'<img class="{shown}"') for image, shown in images
+    )
 
 
 def name_folded(cell: dict) -> None:
@@ -303,6 +325,17 @@ def stage(root: Path, folder: Path) -> None:
     (folder / "docs" / "index.md").unlink()
 
 
+def offered(with_slides: bool, with_book: bool) -> str:
+    """Return the front page's links to what was built beside the pages, as HTML."""
+    links = ['<a href="course.epub">The course as an EPUB</a>'] if with_book else []
+    if with_slides:
+        for path in sorted(ROOT.glob("[0-9][0-9]_*.ipynb")):
+            links.append(
+                f'<a href="slides/{path.stem}.html">Slides {path.stem[:2]}</a>'
+            )
+    return f"\n<p>{' · '.join(links)}</p>\n" if links else ""
+
+
 def sphinx(builder: str, source: Path, target: Path) -> int:
     """Run Sphinx in a process of its own and return its exit status."""
     docs = source / "docs"
@@ -321,13 +354,24 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "site")
     parser.add_argument("--epub", action="store_true", help="write the book as well")
+    parser.add_argument("--slides", action="store_true", help="write slides as well")
     options = parser.parse_args(arguments)
     begin = time.monotonic()
     source = options.out.parent / f"{options.out.name}-source"
     stage(ROOT, source)
-    status = sphinx("html", source, options.out)
+    status, front = 0, source / "index.md"
+    if options.epub:
+        book = source.parent / f"{options.out.name}-epub"
+        status = sphinx("epub", source, book)
+    offer = offered(options.slides, options.epub)
+    front.write_text(front.read_text(encoding="utf-8") + offer, encoding="utf-8")
+    status = status or sphinx("html", source, options.out)
     if options.epub and not status:
-        status = sphinx("epub", source, source.parent / f"{options.out.name}-epub")
+        shutil.copy(next(book.glob("*.epub")), options.out / "course.epub")
+    if options.slides and not status:
+        for path in sorted(ROOT.glob("[0-9][0-9]_*.ipynb")):
+            relink = functools.partial(relinked, ROOT, Path())
+            slides.write(path, options.out / "slides", ROOT, relink)
     seconds = time.monotonic() - begin
     print(f"{options.out} is built in {seconds:.0f} s" if not status else "failed")
     return min(status, 1)
