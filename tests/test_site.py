@@ -143,6 +143,7 @@ def test_slides_begin_at_headings_and_fetch_nothing(root, tmp_path):
         assert (tmp_path / (tag.get("src") or tag["href"])).exists()
     for heading in page.select(".slides h2"):
         assert heading.find_parent("section").find(["h1", "h2"]) is heading
+    assert page.select("math mfrac > *") and "placeholder" not in page.get_text()
     assert not page.select("details") and "Solution" not in page.get_text()
 
 

@@ -138,11 +138,13 @@ def write(
     """
     from latex2mathml.converter import convert
 
+    formulas: list[str] = []
+
     def formula(match: re.Match) -> str:
-        # In one line and without blank lines: Markdown leaves it as it is.
+        # nbconvert would close each tag at once, so a word holds the place.
         display = "block" if match[1] else "inline"
-        markup = convert(match[1] or match[2], display=display)
-        return re.sub(r"([*_\\`~])", lambda sign: f"&#{ord(sign[1])};", markup)
+        formulas.append(convert(match[1] or match[2], display=display))
+        return f"formula{len(formulas) - 1}placeholder"
 
     notebook = arranged(nbformat.read(path, as_version=4))
     notebook.metadata.title = notebook.cells[0].source.splitlines()[0].strip("# ")
@@ -166,6 +168,8 @@ def write(
     )
     place = {"metadata": {"path": str(root), "name": path.stem}}
     text, _ = exporter.from_notebook_node(notebook, place)
+    held = r"formula(\d+)placeholder"
+    text = re.sub(held, lambda match: formulas[int(match[1])], text)
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{path.stem}.html"
     target.write_text(text, encoding="utf-8")
