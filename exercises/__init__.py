@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import re
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -308,6 +309,64 @@ def _remember(number: str, solved: bool) -> None:
         print(f"  (not remembered: {error})")
 
 
+def timed(train: Callable, *tensors: torch.Tensor) -> tuple[Any, float]:
+    """Return what a training gives, and the seconds that the processor worked.
+
+    Args:
+        train: called with copies of the tensors.
+        tensors: most often images and labels.
+    """
+    start = time.process_time()
+    model = train(*(tensor.clone() for tensor in tensors))
+    return model, time.process_time() - start
+
+
+def small_network(model: object, limit: int, hint: str) -> int:
+    """Return the number of parameters of what a training gave.
+
+    Args:
+        model: the answer's result.
+        limit: parameters at most.
+        hint: for a network that is too large.
+
+    Raises:
+        Wrong: if it is no network, or too large.
+    """
+    if not isinstance(model, torch.nn.Module):
+        raise Wrong(
+            f"your function returned {type(model).__name__}",
+            hint="return the trained network, an nn.Module.",
+        )
+    size = sum(parameter.numel() for parameter in model.parameters())
+    if size > limit:
+        raise Wrong(
+            f"your network has {size:,} parameters, allowed are {limit:,}", hint
+        )
+    return size
+
+
+def ten_logits(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Return a network's logits (N, 10), in evaluation mode and on the CPU.
+
+    Args:
+        model: the network.
+        images: (N, 1, 28, 28), N a multiple of 500.
+
+    Raises:
+        Wrong: if it gives something else.
+    """
+    model = model.cpu().eval()
+    with torch.inference_mode():
+        logits: Any = [model(part) for part in images.split(500)]
+    shape = tuple(logits[0].shape) if isinstance(logits[0], torch.Tensor) else None
+    if shape != (500, 10):
+        raise Wrong(
+            f"for 500 pictures your network gives {shape or type(logits[0]).__name__}",
+            hint="one logit for each of the ten classes: (B, 1, 28, 28) -> (B, 10).",
+        )
+    return torch.cat(logits)
+
+
 __all__ = [
     "Calls",
     "Wrong",
@@ -319,4 +378,7 @@ __all__ = [
     "grade",
     "progress",
     "require_untouched",
+    "small_network",
+    "ten_logits",
+    "timed",
 ]

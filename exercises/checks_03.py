@@ -1,7 +1,6 @@
 """Checks of the exercises in 03_computer_vision.ipynb."""
 
 import random
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +8,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from exercises import Calls, Wrong, capstone, exercise, require_untouched
+from exercises import (
+    Calls,
+    Wrong,
+    capstone,
+    exercise,
+    require_untouched,
+    small_network,
+    ten_logits,
+    timed,
+)
 from going_modular.datasets import FashionMNISTTensors
 from going_modular.model_builder import CNNModel
 
@@ -462,27 +470,9 @@ def _lessons_training(images: torch.Tensor, labels: torch.Tensor) -> nn.Module:
     return model
 
 
-def _timed(
-    train: Callable, images: torch.Tensor, labels: torch.Tensor
-) -> tuple[nn.Module, float]:
-    """Return the trained model, and the seconds that the processor worked for it."""
-    start = time.process_time()
-    model = train(images.clone(), labels.clone())
-    return model, time.process_time() - start
-
-
 def _score(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> float:
-    """Return the accuracy of a model, in evaluation mode and on the CPU."""
-    model = model.cpu().eval()
-    with torch.inference_mode():
-        logits = [model(part) for part in images.split(500)]
-    shape = tuple(logits[0].shape) if isinstance(logits[0], torch.Tensor) else None
-    if shape != (500, 10):
-        raise Wrong(
-            f"for 500 pictures your network gives {shape or type(logits[0]).__name__}",
-            hint="one logit for each of the ten classes: (B, 1, 28, 28) -> (B, 10).",
-        )
-    return (torch.cat(logits).argmax(dim=1) == labels).float().mean().item()
+    """Return the accuracy of a model."""
+    return (ten_logits(model, images).argmax(dim=1) == labels).float().mean().item()
 
 
 @capstone("03", "Beat the lesson's network")
@@ -491,20 +481,12 @@ def check_train_network(train_network: Callable) -> str:
     order = torch.randperm(len(data))[:7_000]
     images, labels = data.__getitems__(order.tolist())
     train, test = (images[:2_000], labels[:2_000]), (images[2_000:], labels[2_000:])
-    model, seconds = _timed(train_network, *train)
-    if not isinstance(model, nn.Module):
-        raise Wrong(
-            f"your function returned {type(model).__name__}",
-            hint="return the trained network, an nn.Module.",
-        )
-    size = sum(parameter.numel() for parameter in model.parameters())
-    if size > PARAMETERS:
-        raise Wrong(
-            f"your network has {size:,} parameters, allowed are {PARAMETERS:,}",
-            hint="where are most of them? Channels cost their square.",
-        )
+    model, seconds = timed(train_network, *train)
+    size = small_network(
+        model, PARAMETERS, "where are most of them? Channels cost their square."
+    )
     accuracy = _score(model, *test)
-    lessons, lessons_seconds = _timed(_lessons_training, *train)
+    lessons, lessons_seconds = timed(_lessons_training, *train)
     goal = _score(lessons, *test) + LEAD
     scores = (
         f"{accuracy:.1%} of 5,000 fresh pictures with {size:,} parameters; to beat: "

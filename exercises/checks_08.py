@@ -1,7 +1,6 @@
 """Checks of notebook 08 · Replicating the ViT paper."""
 
 import random
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +11,15 @@ from torch.nn import functional as F
 from torchvision.models import VisionTransformer
 from torchvision.models.vision_transformer import MLPBlock, interpolate_embeddings
 
-from exercises import Calls, Wrong, capstone, exercise
+from exercises import (
+    Calls,
+    Wrong,
+    capstone,
+    exercise,
+    small_network,
+    ten_logits,
+    timed,
+)
 from going_modular.datasets import FashionMNISTTensors
 from going_modular.vit import ViT, ViTConfig
 
@@ -468,24 +475,10 @@ def _one_pass(images: Tensor, labels: Tensor) -> None:
         optimizer.step()
 
 
-def _timed(train: Callable, images: Tensor, labels: Tensor) -> tuple[Any, float]:
-    """Return what a training gives, and the seconds that the processor worked."""
-    start = time.process_time()
-    model = train(images.clone(), labels.clone())
-    return model, time.process_time() - start
-
-
 def _score(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     """Return the accuracy of a network that attends and does not convolve."""
-    model = model.cpu().eval()
-    with torch.inference_mode(), Calls() as calls:
-        logits: Any = [model(part) for part in images.split(500)]
-    shape = tuple(logits[0].shape) if isinstance(logits[0], Tensor) else None
-    if shape != (500, 10):
-        raise Wrong(
-            f"for 500 pictures your network gives {shape or type(logits[0]).__name__}",
-            hint="one logit for each of the ten classes: (B, 1, 28, 28) -> (B, 10).",
-        )
+    with Calls() as calls:
+        logits = ten_logits(model, images)
     if used := [name for name in calls.names if "conv" in name]:
         raise Wrong(
             f"your network calls `{used[0]}`",
@@ -496,7 +489,7 @@ def _score(model: nn.Module, images: Tensor, labels: Tensor) -> float:
             "in your network no token attends to others",
             hint="it shall be a transformer: blocks of attention and MLP.",
         )
-    return (torch.cat(logits).argmax(dim=1) == labels).float().mean().item()
+    return (logits.argmax(dim=1) == labels).float().mean().item()
 
 
 @capstone("08", "A better ViT from a thousand pictures")
@@ -504,20 +497,12 @@ def check_train_vit(train_vit: Callable) -> str:
     data = FashionMNISTTensors("data")
     images, labels = data.__getitems__(torch.randperm(len(data))[:6_000].tolist())
     train, test = (images[:1_000], labels[:1_000]), (images[1_000:], labels[1_000:])
-    model, seconds = _timed(train_vit, *train)
-    if not isinstance(model, nn.Module):
-        raise Wrong(
-            f"your function returned {type(model).__name__}",
-            hint="return the trained network, an nn.Module.",
-        )
-    size = sum(parameter.numel() for parameter in model.parameters())
-    if size > PARAMETERS:
-        raise Wrong(
-            f"your network has {size:,} parameters, allowed are {PARAMETERS:,}",
-            hint="a block has about 4 D² + 2 · D · mlp_dim of them.",
-        )
+    model, seconds = timed(train_vit, *train)
+    size = small_network(
+        model, PARAMETERS, "a block has about 4 D² + 2 · D · mlp_dim of them."
+    )
     accuracy = _score(model, *test)
-    _, one_pass = _timed(_one_pass, *train)
+    _, one_pass = timed(_one_pass, *train)
     scores = (
         f"{accuracy:.1%} of 5,000 fresh pictures with {size:,} parameters; to beat: "
         f"{GOAL:.0%}"

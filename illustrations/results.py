@@ -71,32 +71,6 @@ def plot_feature_maps(
     return fig
 
 
-def plot_class_activation(
-    images: torch.Tensor,
-    maps: torch.Tensor,
-    labels: list | None = None,
-    title: str = "",
-    columns: int = 6,
-) -> plt.Figure:
-    """Draw images, and over each, in color, how much every place speaks for a class.
-
-    The maps are (N, h, w) float, larger is more, each scaled to its own range; the
-    rest is as for ``plot_images``.
-
-    Raises:
-        ValueError: as ``plot_images``, and if there are not N maps.
-    """
-    if len(images) != len(maps) or maps.ndim != 3:
-        wanted = f"{len(images)} images need maps ({len(images)}, h, w)"
-        raise ValueError(f"{wanted}, got {tuple(maps.shape)}")
-    fig = plot_images(images, labels, title, columns)
-    height, width = images.shape[2:]
-    style = {"extent": (0, width, height, 0), "interpolation": "bicubic", "alpha": 0.5}
-    for ax, grid in zip(fig.axes, maps.detach().cpu(), strict=True):
-        ax.imshow(grid.numpy(), cmap="inferno", **style)
-    return fig
-
-
 def grid_probs(model: nn.Module, xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
     """Return class probabilities (H, W, K) at every point of a grid, xs (W,), ys (H,).
 

