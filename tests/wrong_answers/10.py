@@ -156,7 +156,15 @@ WRONG = {
         CURE.replace("layer.reset_parameters()", "pass"),
         CURE.replace(
             "patient.before_judging = patient.model.eval",
-            "patient.model = patient.model[:2] + patient.model[3:5] + patient.model[6:]",
+            "patient.model = patient.model[:3] + patient.model[4:6] + patient.model[7:]",
+        ),
+        CURE.replace(
+            "patient.before_judging = patient.model.eval",
+            "patient.judge = lambda: 0.8",
+        ),
+        CURE.replace(
+            "patient.before_judging = patient.model.eval",
+            "torch.manual_seed(0)",
         ),
         CURE.replace(
             "patient.load = patient.load_batch",
