@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import re
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -249,10 +250,13 @@ def progress() -> None:
     begun = {number[:2] for number in state} & {number[:2] for number in _exercises}
     if not begun:
         print("Nothing is solved yet. check and challenge remember what you solve.")
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    can_tick = "✓".encode(encoding, "replace") != b"?"  # a Windows pipe cannot
+    yes, no = "✓·" if can_tick else "x-"
     for notebook in sorted(begun):
         numbers = sorted(number for number in _exercises if number[:2] == notebook)
         marks = "  ".join(
-            f"{'✓' if state.get(number) else '·'} {number.replace('.ch', ' ch')}"
+            f"{yes if state.get(number) else no} {number.replace('.ch', ' ch')}"
             for number in numbers
         )
         solved = sum(bool(state.get(number)) for number in numbers)

@@ -1,6 +1,8 @@
 """Learners' progress files become one table."""
 
+import io
 import json
+import sys
 
 import pytest
 
@@ -49,3 +51,12 @@ def test_a_csv_file_is_not_overwritten(homework, tmp_path, capsys):
 def test_an_empty_folder_is_an_error(tmp_path, capsys):
     assert class_progress.main([str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("error: no learner")
+
+
+def test_a_name_that_the_output_cannot_spell_is_escaped(homework, monkeypatch):
+    (homework / "狗.json").write_text(json.dumps({"00.1": True}))
+    written = io.TextIOWrapper(io.BytesIO(), "cp1252")
+    monkeypatch.setattr(sys, "stdout", written)
+    assert class_progress.main([str(homework)]) == 0
+    written.flush()
+    assert b"| \\u72d7 | 1 |" in written.buffer.getvalue()

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import inspect
+import io
 import json
 import os
 import re
@@ -467,6 +468,41 @@ def test_a_name_that_the_output_cannot_spell_loses_no_training(
         printed, _ = process.communicate(timeout=120)
     assert process.returncode == 0 and len(rows_of(out)) == 1
     assert b"\\u72d7" in printed.splitlines()[1]
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_every_command_speaks_where_a_name_cannot_be_spelled(
+    tmp_path, encoding, monkeypatch
+):
+    """As on a Windows console: the names are spelled with escapes, nothing stops."""
+    counts = {"train": 8, "valid": 4, "test": 4}
+    data = write_pictures(tmp_path / "狗 ✓", ("猫", "√ é"), counts)
+    out, picture = tmp_path / "œuvre ✓", data / "test" / "猫" / "1.png"
+    unread = data / "unread √.png"
+    written = {
+        name: io.TextIOWrapper(io.BytesIO(), encoding) for name in ("out", "err")
+    }
+    monkeypatch.setattr(sys, "stdout", written["out"])
+    monkeypatch.setattr(sys, "stderr", written["err"])
+    statuses = [
+        main([str(word) for word in command])
+        for command in (
+            ["check", data],
+            train_arguments(data, out, "--epochs 1"),
+            ["evaluate", out],
+            ["predict", out, picture],
+            ["predict", out, unread],
+            ["export", out],
+        )
+    ]
+    assert statuses == [0, 0, 0, 0, 2, 0]
+    said = {}
+    for name, stream in written.items():
+        stream.flush()
+        said[name] = stream.buffer.getvalue().decode(encoding)
+    assert "\\u732b 8" in said["out"] and said["out"].count("\\u732b") >= 5
+    assert said["err"].startswith("error: ") and "unread \\u221a.png" in said["err"]
+    assert len(rows_of(out)) == 1 and (out / "model.onnx").exists()
 
 
 @pytest.mark.parametrize("stream", ["closed pipe", "full disk"])

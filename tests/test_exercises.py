@@ -3,6 +3,7 @@
 Solutions pass, starters are "not attempted", wrong answers fail with a hint.
 """
 
+import io
 import json
 import pickle
 import random
@@ -234,6 +235,19 @@ def test_progress_shows_what_is_solved(capsys, state_file):
     lines = capsys.readouterr().out.splitlines()
     line = next(line for line in lines if "notebook 01" in line)
     assert line.startswith("1 of 7") and "✓ 01.1" in line and "· 01.2" in line
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_progress_is_shown_where_no_tick_can_be_written(
+    monkeypatch, state_file, encoding
+):
+    state_file.write_text('{"01.1": true, "01.2": false}')
+    written = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr(sys, "stdout", written)
+    exercises.progress()
+    written.flush()
+    text = written.buffer.getvalue().decode(encoding)
+    assert "x 01.1  - 01.2" in text
 
 
 def test_progress_of_a_course_just_begun_names_no_numbers(capsys):

@@ -9,6 +9,7 @@ named and left out. Exit status 1: something was left out; 2: no table.
 
 import argparse
 import csv
+import io
 import json
 import re
 import sys
@@ -97,6 +98,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("paths", nargs="+", type=Path, help="progress files or folders")
     parser.add_argument("--csv", type=Path, help="write the table here, to a new file")
     options = parser.parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name may be none of its encoding
+            stream.reconfigure(errors="backslashreplace")
     try:
         states, faults = collect(options.paths)
         for fault in faults:
