@@ -134,6 +134,10 @@ WRONG = {
             "rows[0]['share']",
         ),
         SPEED.replace("return", "answer ="),
+        SPEED.replace('r["operation"] == operation', 'operation in r["operation"]'),
+        SPEED.replace("next", "sum").replace(
+            'r["operation"] == operation', 'operation in r["operation"]'
+        ),
     ],
     "10.4": [
         PARTS.replace("len(y) / total", "1 / len(parts)"),
@@ -142,6 +146,7 @@ WRONG = {
         PARTS.replace("        (loss", "        model.zero_grad()\n        (loss"),
         "def accumulate_gradients(model, loss_fn, parts):\n    model.zero_grad()\n    return sum(loss_fn(model(X), y) for X, y in parts)",
         PARTS + "    torch.optim.SGD(model.parameters(), lr=0.1).step()\n",
+        "def accumulate_gradients(model, loss_fn, parts):\n    model.zero_grad()\n    total = sum(len(y) for _, y in parts)\n    sum(loss_fn(model(X), y) * len(y) / total for X, y in parts).backward()",
         "def accumulate_gradients(model, loss_fn, parts):\n    model.zero_grad()\n    X, y = (torch.cat(part) for part in zip(*parts))\n    loss_fn(model(X), y).backward()",
     ],
     "10.5": [
@@ -223,6 +228,7 @@ RIGHT = {
     "10.4": [
         "def accumulate_gradients(model, loss_fn, parts):\n    for p in model.parameters():\n        p.grad = None\n    total = sum(y.shape[0] for _, y in parts)\n    for X, y in parts:\n        loss_fn(model(X), y).mul(len(X) / total).backward()",
         "def accumulate_gradients(model, loss_fn, parts):\n    model.zero_grad(set_to_none=False)\n    for X, y in parts:\n        (loss_fn(model(X), y) * len(y)).backward()\n    for p in model.parameters():\n        p.grad /= sum(len(y) for _, y in parts)",
+        "def accumulate_gradients(model, loss_fn, parts):\n    total, weights = sum(len(y) for _, y in parts), list(model.parameters())\n    sums = [torch.zeros_like(p) for p in weights]\n    for X, y in parts:\n        loss = loss_fn(model(X), y) * len(y) / total\n        for part, grad in zip(sums, torch.autograd.grad(loss, weights)):\n            part += grad\n    for p, grad in zip(weights, sums):\n        p.grad = grad",
     ],
     "10.5": [f"diagnoses = dict(reversed({{{ALL}}}.items()))"],
     "10.6": [
