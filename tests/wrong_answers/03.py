@@ -127,6 +127,18 @@ def convolve(images, weight, bias):
             out[:, :, i, j] = (window * weight).sum(dim=(2, 3, 4)) + bias
     return out
 """,
+        # every pixel by itself, in as few calls as can be
+        """\
+def convolve(images, weight, bias):
+    B, C, H, W = images.shape
+    K = weight.shape[-1]
+    out = images.new_zeros(B, len(weight), H - K + 1, W - K + 1)
+    for i in range(H - K + 1):
+        for j in range(W - K + 1):
+            window = images[:, :, i : i + K, j : j + K]
+            out[:, :, i, j] = torch.einsum("bcij,ocij->bo", window, weight)
+    return out + bias[:, None, None]
+""",
         # float32 whatever comes
         changed(CONVOLVE, ("dim=1)", "dim=1).float()")),
         # the images are changed
@@ -192,6 +204,8 @@ def max_pool(images):
         changed(CLASSIFIER, ("num_classes))", "num_classes, bias=False))")),
         changed(CLASSIFIER, ("    out =", "    nn.init.zeros_(features[0].weight)\n    out =")),
         changed(CLASSIFIER, ("    return ", "    return features, ")),
+        # left in evaluation mode
+        changed(CLASSIFIER, ("    out =", "    features.eval()\n    out =")),
     ],
     "03.6": [
         changed(CONFUSED, (".clone().fill_diagonal_(0)", ".clone()")),
@@ -248,6 +262,23 @@ def convolve(images, weight, bias):
         for b in range(K):
             part = images[:, :, a : H - K + 1 + a, b : W - K + 1 + b]
             result = result + (part[:, None] * weight[:, :, a, b, None, None]).sum(dim=2)
+    return result
+""",
+        # loops over everything but the pixels
+        """\
+def convolve(images, weight, bias):
+    B, C, H, W = images.shape
+    out, _, K, _ = weight.shape
+    h, w = H - K + 1, W - K + 1
+    result = torch.zeros(B, out, h, w, dtype=images.dtype)
+    for n in range(B):
+        for o in range(out):
+            for c in range(C):
+                for a in range(K):
+                    for b in range(K):
+                        part = images[n, c, a : a + h, b : b + w]
+                        result[n, o] += part * weight[o, c, a, b]
+            result[n, o] += bias[o]
     return result
 """,
         "def convolve(images, weight, bias):\n    B, C, H, W = images.shape\n    K = weight.shape[-1]\n"
