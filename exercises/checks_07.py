@@ -67,6 +67,12 @@ def check_log_rows(log_rows):
             )
         for name, points in wanted.items():
             steps = [step for step, _ in found[name]]
+            if len(steps) < len(points):
+                raise Wrong(
+                    f"{name} has {len(steps)} points, expected {len(points)}",
+                    "write every row that has the name, and close the writer: only "
+                    "then is everything in the file",
+                )
             if steps != [step for step, _ in points]:
                 raise Wrong(
                     f"{name} stands at the steps {steps}, expected "
@@ -95,6 +101,10 @@ def check_best_run(best_run):
             "one": ([1, 2, 3], [low, math.nan, low + 0.01]),
             "two": ([1, 2, 3], [low - 0.1, low - 0.1, high]),
             "zero": ([1, 2], [math.nan, math.nan]),
+        },
+        "a run that begins with NaN": {
+            "early": ([1, 2, 3], [math.nan, low, high]),
+            "steady": ([1, 2, 3], [low, low + 0.02, low + 0.01]),
         },
         "steps that do not count 1, 2, 3": {
             "x-2": ([10, 20, 35], [low, low, high]),
@@ -134,8 +144,8 @@ def check_warmup_cosine(warmup_cosine):
             1,
             warmup - 1,
             warmup,
-            warmup + 1,
             (steps + warmup) // 2,
+            warmup + 1,
             steps - 1,
             steps,
         ):
@@ -156,14 +166,14 @@ def check_warmup_cosine(warmup_cosine):
                     "peak, the last one all of it"
                     if step < warmup
                     else (
-                        "half a wave, whose time begins at the end of the warm-up and "
-                        "ends at the last step"
+                        "half a wave, whose time begins at step `warmup` and ends at "
+                        "step `steps`, one after the last"
                     )
                 )
                 raise Wrong(
                     f"step {step} of {steps} ({part} of {warmup} steps, peak "
-                    f"{peak:.4f}) gave {got:.6f}, "
-                    f"expected {expected:.6f}",
+                    f"{peak:.4f}) gave {got:.6g}, "
+                    f"expected {expected:.6g}",
                     hint,
                 )
 

@@ -14,6 +14,7 @@ WRONG = {
         'def best_run(folder):\n    best, answer = math.inf, None\n    for run in Path(folder).iterdir():\n        events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()\n        if "valid_acc" in events.Tags()["scalars"]:\n            for event in events.Scalars("valid_acc"):\n                if event.value < best:\n                    best, answer = event.value, (run.name, event.step)\n    return answer\n',
         'def best_run(folder):\n    best, answer = -math.inf, None\n    for run in Path(folder).iterdir():\n        events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()\n        if "valid_acc" in events.Tags()["scalars"]:\n            for event in events.Scalars("valid_acc"):\n                if not event.value <= best:\n                    best, answer = event.value, (run.name, event.step)\n    return answer\n',
         'def best_run(folder):\n    best, answer = -math.inf, None\n    for run in Path(folder).iterdir():\n        events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()\n        if "valid_acc" in events.Tags()["scalars"]:\n            for event in events.Scalars("valid_acc"):\n                if event.value > best:\n                    best, answer = event.value, run.name\n    return answer\n',
+        'def best_run(folder):\n    best, answer = -math.inf, None\n    for run in Path(folder).iterdir():\n        events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()\n        if "valid_acc" in events.Tags()["scalars"]:\n            event = max(events.Scalars("valid_acc"), key=lambda event: event.value)\n            if event.value > best:\n                best, answer = event.value, (run.name, event.step)\n    return answer\n',
     ],
     "07.3": [
         "def warmup_cosine(step, steps, warmup, peak):\n    if step < warmup:\n        return peak * step / warmup\n    return peak * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2",
@@ -21,6 +22,7 @@ WRONG = {
         "def warmup_cosine(step, steps, warmup, peak):\n    if step < warmup:\n        return peak * (step + 1) / warmup\n    return peak * math.cos(math.pi * (step - warmup) / (steps - warmup))",
         "def warmup_cosine(step, steps, warmup, peak):\n    if step <= warmup:\n        return peak * (step + 1) / warmup\n    return peak * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2",
         "def warmup_cosine(step, steps, warmup, peak):\n    if step < warmup:\n        return peak * (step + 1) / warmup\n    return peak * (1 - (step - warmup) / (steps - warmup))",
+        "def warmup_cosine(step, steps, warmup, peak):\n    if step < warmup:\n        return peak * (step + 1) / warmup\n    return peak * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup - 1))) / 2",
     ],
     "07.4": [
         "def log_uniform(u, low, high):\n    return low + u * (high - low)",
