@@ -63,14 +63,24 @@ def _make_classes(folder: Path, names: list[str]) -> None:
     """Write small pictures of several sizes and kinds into a folder for each class."""
     for name in names:
         (folder / name).mkdir()
-        for number in random.sample(range(100), 4):
+        for place, number in enumerate(random.sample(range(100), 4)):
             size = random.randint(5, 9), random.randint(5, 9), 3
             picture = Image.fromarray(
                 np.random.default_rng().integers(0, 256, size, np.uint8)
             )
             kind = ("RGB", "L", "RGB", "P")[number % 4]  # P: a palette of colors
-            picture.convert(kind).save(folder / name / f"{number:03}.png")
+            ending = "bmp" if place == 0 else "png"
+            picture.convert(kind).save(folder / name / f"{number:03}.{ending}")
     (folder / "README.txt").write_text("about these pictures")
+
+
+def _what(item: object) -> str:
+    """Say in a few words what was returned, and not thirty lines of pixels."""
+    if isinstance(item, torch.Tensor):
+        return f"one tensor {tuple(item.shape)}"
+    if isinstance(item, tuple | list):
+        return f"a {type(item).__name__} of {len(item)}"
+    return "None" if item is None else f"one {type(item).__name__}"
 
 
 def _check_items(dataset: Any, folder: Path, transform: Callable) -> None:
@@ -87,7 +97,8 @@ def _check_items(dataset: Any, folder: Path, transform: Callable) -> None:
     if len(dataset) != len(reference):
         raise Wrong(
             f"len gives {len(dataset)}, there are {len(reference)} pictures",
-            hint="the length is the number of pictures of all classes together.",
+            hint="the length is the number of pictures of all classes together, "
+            "whatever their names end in.",
         )
     order = list(range(len(reference)))
     random.shuffle(order)
@@ -96,7 +107,9 @@ def _check_items(dataset: Any, folder: Path, transform: Callable) -> None:
         path = Path(reference.samples[index][0]).relative_to(folder).as_posix()
         case = f"item {index} is the picture {path}, label {label}; you return"
         if not isinstance(item, tuple | list) or len(item) != 2:
-            raise Wrong(f"{case} {item!r}", hint="a pair is wanted: (image, label).")
+            raise Wrong(
+                f"{case} {_what(item)}", hint="a pair is wanted: (image, label)."
+            )
         if not isinstance(item[0], torch.Tensor):
             raise Wrong(
                 f"{case} a {type(item[0]).__name__} as the image",
@@ -249,7 +262,10 @@ def _patience_hint(ran: int, last: int, epochs: int) -> str:
     if ran < last:
         return "you stop too soon: after an improvement the waiting begins anew."
     if ran == epochs:
-        return "after each epoch: how long ago was the best one? At patience, break."
+        return (
+            "after each epoch: how long ago was the best one (an equal loss is not "
+            "better)? At patience, break."
+        )
     return "you wait too long: count the epochs since the best; equal is not better."
 
 
@@ -270,7 +286,7 @@ def _check_square(
 ) -> None:
     """Raise ``Wrong`` for two frequent mistakes that show in the shape."""
     found = tuple(answer.shape)
-    if found[1] == height:
+    if found[1] in (height, shape[2]):
         raise Wrong(
             f"{case} your result has shape {found}, wanted is {shape}",
             hint="resize takes the last two axes for height and width: move the "
@@ -399,6 +415,38 @@ def _near(
     return images, [rows[name][1] for name in order], order
 
 
+def _near_hint(
+    answer: torch.Tensor,
+    train: torch.Tensor,
+    test: torch.Tensor,
+    limit: int,
+    name: str,
+) -> str:
+    """Return what to think of, after a wrong answer for a picture of this name."""
+    rows, others = train.flatten(1)[None], test.flatten(1)[:, None]
+    apart = (others.float() - rows.float()).abs()  # (M, N, D)
+    uint8 = "what is 3 - 5 in uint8? Make floats of both before you subtract."
+    wrongs = [
+        (uint8, (others - rows).float().mean(dim=2) <= limit),
+        (uint8, (rows - others).float().mean(dim=2) <= limit),
+        ("at most the limit includes the limit itself.", apart.mean(dim=2) < limit),
+        (
+            "the absolute differences count, not squares.",
+            apart.square().mean(2) <= limit,
+        ),
+        (
+            "the mean of the differences counts, not the largest.",
+            apart.amax(2) <= limit,
+        ),
+    ]
+    for hint, near in wrongs:
+        if torch.equal(answer, near.any(dim=1)):
+            return hint
+    if not answer.any():
+        return "one near copy is enough: near to *some* training picture, not to all."
+    return next(hint for part, hint in NEAR_HINTS if part in name)
+
+
 @exercise("04.4", "Near copies")
 def check_near_copies(near_copies: Callable) -> None:
     for N, limit, C in ((9, 3, 3), (7, 5, 1), (8, 2, 2)):
@@ -423,7 +471,7 @@ def check_near_copies(near_copies: Callable) -> None:
             if found != wanted:
                 raise Wrong(
                     f"{case} you answer {found} for {name}; wanted is {wanted}",
-                    hint=next(hint for part, hint in NEAR_HINTS if part in name),
+                    hint=_near_hint(answer, train, test, limit, name),
                 )
     few, many = (
         (*torch.randint(0, 256, (2, N, 3, 4, 4), dtype=torch.uint8), 3) for N in (6, 60)

@@ -87,6 +87,8 @@ WRONG = {
         changed(FOLDER, (" if path.is_dir()", "")),
         # the order that the disk gives, which is no order: turned around to be sure
         changed(FOLDER, ("in sorted((folder / name).iterdir())", "in sorted((folder / name).iterdir(), reverse=True)")),
+        # only files that end in .png
+        changed(FOLDER, ("(folder / name).iterdir()", '(folder / name).glob("*.png")')),
         changed(FOLDER, ('.convert("RGB")', "")),
         changed(FOLDER, ('self.transform(Image.open(path).convert("RGB")), label', 'Image.open(path).convert("RGB"), label')),
         changed(FOLDER, ('convert("RGB")), label', 'convert("RGB")), self.classes[label]')),
