@@ -56,8 +56,8 @@ def _ask(url: str, path: Path) -> Any:
     except Exception as error:  # whatever the page says
         raise Wrong(
             f"a program that asked your page was told: {str(error)[:200]}",
-            "the input is gr.Image(type='pil'), the function takes one picture, and "
-            "api_name='predict' is what programs call.",
+            "the input is gr.Image(type='pil'), the function takes one picture and "
+            "returns a dict, and api_name='predict' is what programs call.",
         ) from None
 
 
@@ -72,12 +72,19 @@ def check_make_page(make_page: Callable) -> None:
             f"your function returned {type(page).__name__}, no page",
             "return the gr.Interface itself, not what launch() gives.",
         )
+    if page.is_running:
+        page.close(verbose=False)
+        raise Wrong(
+            "your page is launched already",
+            "return the page as gr.Interface makes it; the check launches it.",
+        )
     if getattr(page, "flagging_mode", "never") != "never":
         raise Wrong(
             "your page has a button that keeps visitors' pictures",
             'flagging_mode="never" takes it away.',
         )
     options: Any = {"share": False, "inline": False, "ssr_mode": False, "quiet": True}
+    options["show_error"] = True  # tells what the function raised
     with tempfile.TemporaryDirectory() as folder:
         try:
             _, url, _ = page.launch(prevent_thread_lock=True, **options)
@@ -136,6 +143,7 @@ def check_load_weights(load_weights: Callable) -> None:
     model = _small_network()
     other = copy.deepcopy(model)
     nn.init.normal_(other[0].weight)
+    untouched = copy.deepcopy(model)  # differs from every file, also from its parts
     good = other.state_dict()
     lacking = {name: value for name, value in good.items() if "3" not in name}
     nan = good | {"0.bias": torch.full((5,), torch.nan)}
@@ -165,7 +173,7 @@ def check_load_weights(load_weights: Callable) -> None:
         for what, content in random.sample(list(bad.items()), len(bad)):
             content = good | {"0.bias": _Trap(trace)} if content is None else content
             torch.save(content, path)
-            fresh = copy.deepcopy(model)
+            fresh = copy.deepcopy(untouched)
             before = {k: v.clone() for k, v in fresh.state_dict().items()}
             try:
                 answer = load_weights(fresh, path)
@@ -209,25 +217,38 @@ def _smallest_threshold(
     return math.inf
 
 
-def _answers(size: int, classes: int, digits: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (probs, labels): surer answers are right more often; there are ties."""
-    probs = (2.5 * torch.randn(size, classes, dtype=torch.float64)).softmax(dim=1)
-    labels = probs.multinomial(1)[:, 0]
-    rounded = (probs * 10**digits).round() / 10**digits
-    return rounded.float(), labels
+def _answers(
+    size: int, classes: int, digits: int, wanted: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (probs, labels): surer answers are right more often; there are ties.
+
+    No share of right answers equals ``wanted``, so that it does not matter whether an
+    answer computes it with 32 bits or with 64.
+    """
+    while True:
+        probs = (2.5 * torch.randn(size, classes, dtype=torch.float64)).softmax(dim=1)
+        labels = probs.multinomial(1)[:, 0]
+        probs = ((probs * 10**digits).round() / 10**digits).float()
+        best, guesses = probs.max(dim=1)
+        is_right = (guesses == labels).double()
+        shares = torch.stack([is_right[best >= t].mean() for t in best])
+        if ((shares - wanted).abs() > 1e-6).all():
+            return probs, labels
 
 
 @exercise("09.3", "Not sure")
 def check_choose_threshold(choose_threshold: Callable) -> None:
     ties = torch.tensor([[0.9, 0.1], [0.75, 0.25], [0.75, 0.25], [0.25, 0.75]])
     never = torch.tensor([[0.5, 0.5], [0.75, 0.25]])
+    sure_and_wrong = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]])
     cases = [
         (ties, torch.tensor([0, 0, 1, 1]), 0.8),
         (ties, torch.tensor([0, 0, 0, 1]), 1.0),
         (never, torch.tensor([1, 1]), 0.9),
+        (sure_and_wrong, torch.tensor([1, 0, 0, 0]), 0.7),
     ]
     cases += [
-        (*_answers(random.randint(150, 250), classes, digits), wanted)
+        (*_answers(random.randint(150, 250), classes, digits, wanted), wanted)
         for classes, digits, wanted in [(3, 2, 0.9), (3, 4, 0.95), (5, 2, 0.8)] * 2
     ]
     for probs, labels, wanted in cases:
@@ -273,8 +294,8 @@ def check_choose_threshold(choose_threshold: Callable) -> None:
             )
         if not torch.equal(kept, best >= expected):
             raise Wrong(
-                f"{case} at your threshold {answer:.4f} the page answers "
-                f"{int(kept.sum())} times; with {expected:.4f} it answers "
+                f"{case} at your threshold {answer:.8g} the page answers "
+                f"{int(kept.sum())} times; with {expected:.8g} it answers "
                 f"{int((best >= expected).sum())} times, and that often enough right",
                 "try the highest probabilities themselves as thresholds, from the "
                 "smallest up, and take the first that does it.",
@@ -304,6 +325,7 @@ def check_to_onnx(to_onnx: Callable) -> None:
     model = _Plain(size)
     with torch.no_grad():  # a pass in training mode moves its running statistics
         model.train()(3 + 2 * torch.randn(8, 3, size, size))
+    model.norm.eval()  # frozen, as lesson 06 does it
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a model in training mode
         path = Path(folder) / "model.onnx"
@@ -312,6 +334,12 @@ def check_to_onnx(to_onnx: Callable) -> None:
             raise Wrong(
                 "a model in training mode came back in evaluation mode",
                 "export a copy.deepcopy of it, or put it back.",
+            )
+        if model.norm.training:
+            raise Wrong(
+                "a batch norm in evaluation mode came back in training mode",
+                "train() switches every layer, also those that were frozen; a "
+                "copy.deepcopy leaves all of them alone.",
             )
         found = sorted(each.name for each in Path(folder).iterdir())
         if found != ["model.onnx"]:

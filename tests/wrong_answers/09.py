@@ -108,6 +108,11 @@ WRONG = {
             ),
         ),
         "def make_page(predictor):\n    return predictor",
+        # launched by the function
+        changed(PAGE, ("    return gr.Interface(", "    page = gr.Interface("))
+        + "    page.launch(prevent_thread_lock=True, quiet=True)\n    return page\n",
+        # a list of pairs, no dict
+        changed(PAGE, ("dict(predictor(picture))", "list(predictor(picture))")),
     ],
     "09.2": [
         "def load_weights(model, path):\n    model.load_state_dict(torch.load(path, weights_only=False))\n    return model",
@@ -132,6 +137,15 @@ WRONG = {
             ("if shapes(state) != shapes(model.state_dict()):", "if False:"),
             ("load_state_dict(state)", "load_state_dict(state, strict=False)"),
         ),
+        # looks at the numbers only, and has loaded a part when torch complains
+        "def load_weights(model, path):\n"
+        "    try:\n"
+        "        state = torch.load(path, weights_only=True)\n"
+        "        assert all(value.isfinite().all() for value in state.values())\n"
+        "        model.load_state_dict(state)\n"
+        "    except Exception as error:\n"
+        "        raise ValueError('no') from error\n"
+        "    return model",
         # loads first, looks then
         "def load_weights(model, path):\n"
         "    try:\n"
@@ -169,6 +183,15 @@ WRONG = {
         changed(THRESHOLD, ("return math.inf", "return 1.0")),
         # a coarse grid
         changed(THRESHOLD, ("best.sort().values", "torch.linspace(0, 1, 6)")),
+        # from the largest down, and stops at the first that does not do it
+        "def choose_threshold(probs, labels, wanted):\n"
+        "    best, guesses = probs.max(dim=1)\n"
+        "    is_right, found = (guesses == labels).double(), math.inf\n"
+        "    for threshold in best.sort(descending=True).values:\n"
+        "        if is_right[best >= threshold].mean() < wanted:\n"
+        "            break\n"
+        "        found = threshold.item()\n"
+        "    return found",
         # in place
         changed(THRESHOLD, ("    best, ", "    labels.clamp_(max=1)\n    best, ")),
     ],
@@ -186,6 +209,13 @@ WRONG = {
         # two files
         changed(
             EXPORT, ("program.save(path)", "program.save(path, external_data=True)")
+        ),
+        # frozen layers are put into training mode
+        changed(
+            EXPORT,
+            ("    program = ", "    model.eval()\n    program = "),
+            ("copy.deepcopy(model).eval()", "model"),
+            ("program.save(path)", "program.save(path)\n    model.train()"),
         ),
         # nothing is written
         changed(EXPORT, ("    program.save(path)\n", "")),
@@ -289,6 +319,10 @@ RIGHT = {
         "    ends = torch.cat([best[order][1:] < best[order][:-1], torch.tensor([True])])\n"
         "    found = best[order][ends & (shares >= wanted)]\n"
         "    return found.min().item() if len(found) else math.inf",
+        # with 32 bits
+        changed(
+            THRESHOLD, (".double()", ".float()"), (".mean() >=", ".mean().item() >=")
+        ),
         # in numpy, a little below the smallest
         "def choose_threshold(probs, labels, wanted):\n"
         "    best, guesses = probs.numpy().max(1), probs.numpy().argmax(1)\n"
@@ -304,11 +338,14 @@ RIGHT = {
             EXPORT,
             (
                 "    program = ",
-                "    was = model.training\n    model.eval()\n    program = ",
+                "    modes = [(m, m.training) for m in model.modules()]\n    model.eval()\n    program = ",
             ),
             ("copy.deepcopy(model).eval()", "model"),
             ("torch.zeros(2,", "torch.rand(3,"),
-            ("program.save(path)", "program.save(path)\n    model.train(was)"),
+            (
+                "program.save(path)",
+                "program.save(path)\n    for m, was in modes:\n        m.training = was",
+            ),
         ),
         # the axis as a Dim
         changed(EXPORT, ('{0: "batch"}', "{0: torch.export.Dim('batch')}")),
