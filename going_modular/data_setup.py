@@ -86,7 +86,7 @@ class EpochBatches(Sampler):
         batch_size: pictures in a batch of all processes together.
         seed: of the order, and of every picture's random changes.
         shuffle: take the indices in a new random order each epoch.
-        rank, size: this process among those that train together.
+        rank, size: this process among those that train together; may be set later.
 
     Attributes:
         epoch: how many epochs were begun; set it to k to go on after epoch k.
@@ -146,8 +146,6 @@ def create_dataloaders(
     test_transform: Callable | None = None,
     prepare: Callable | None = None,
     seed: int = 42,
-    rank: int = 0,
-    size: int = 1,
 ) -> tuple[DataLoader, DataLoader, list[str]]:
     """Return (train_dataloader, test_dataloader, class_names) for two folders.
 
@@ -160,8 +158,6 @@ def create_dataloaders(
         test_transform: for the test images; by default ``transform``.
         prepare: see ``ImageFolderDataset``.
         seed: of the order and the random changes, new in each epoch.
-        rank: of this process among those that train together.
-        size: how many they are.
 
     Raises:
         ValueError: if batch_size is below 1, or the two hold different classes.
@@ -186,9 +182,7 @@ def create_dataloaders(
     train_dataloader, test_dataloader = (
         DataLoader(
             data,
-            batch_sampler=EpochBatches(
-                data, batch_size, seed, shuffle=data is train, rank=rank, size=size
-            ),
+            batch_sampler=EpochBatches(data, batch_size, seed, shuffle=data is train),
             num_workers=num_workers,
             persistent_workers=num_workers > 0,  # else each epoch starts them anew
             pin_memory=torch.cuda.is_available(),

@@ -96,29 +96,6 @@ def process_group() -> Iterator[Group]:
         distributed.destroy_process_group()
 
 
-def mean_row(
-    row: dict[str, float],
-    group: Group,
-    counts: dict[str, int],
-    device: torch.device | str,
-) -> dict[str, float]:
-    """Return an epoch's row over all processes, each mean weighted by its samples.
-
-    Args:
-        row: this process's, such as {"epoch": 1, "train_loss": ...}.
-        group: the processes.
-        counts: how many samples this one had, by how the names begin:
-            {"train": ..., "test": ...}.
-        device: where to add up.
-    """
-    means = dict(row)
-    for name in [name for name in row if name != "epoch"]:
-        count = counts[name.partition("_")[0]]
-        total, samples = group.sum([row[name] * count, count], device).tolist()
-        means[name] = total / samples
-    return means
-
-
 def check_batch_split(
     group: Group, batch_size: int, train_size: int, valid_size: int
 ) -> None:

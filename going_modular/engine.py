@@ -145,15 +145,15 @@ def train_epochs(
     scheduler: Any = None,
     metric: Callable = accuracy,
     per_batch: bool | None = None,
-    max_norm: float | None = None,
-    update: Callable = update_weights,
     first_epoch: int = 1,
+    **options: Any,
 ) -> Iterator[dict[str, float]]:
     """Train, and yield a row after every epoch.
 
-    Arguments are those of ``train_step``; first_epoch is where an interrupted training
-    goes on. per_batch: if True, the scheduler steps after every batch, else epoch; by
-    default as PyTorch documents, True for OneCycleLR and CyclicLR.
+    Arguments are those of ``train_step``, and so are the options, max_norm and update.
+    first_epoch is where an interrupted training goes on. per_batch: if True, the
+    scheduler steps after every batch, else epoch; by default as PyTorch documents, True
+    for OneCycleLR and CyclicLR.
 
     Yields:
         {"epoch", "train_loss", "train_acc", "test_loss", "test_acc"}; or a metric's
@@ -177,8 +177,7 @@ def train_epochs(
                 device,
                 scheduler=scheduler if per_batch else None,
                 metric=metric,
-                max_norm=max_norm,
-                update=update,
+                **options,
             )
         except FloatingPointError as error:
             raise FloatingPointError(f"epoch {epoch}: {error}") from None
@@ -205,23 +204,17 @@ def train(
     loss_fn: Callable,
     epochs: int,
     device: torch.device | str,
-    *,
-    scheduler: Any = None,
-    metric: Callable = accuracy,
-    per_batch: bool | None = None,
-    max_norm: float | None = None,
-    update: Callable = update_weights,
+    **options: Any,
 ) -> dict[str, list[float]]:
     """Train, and return every epoch's results as lists.
 
-    Arguments and errors are those of ``train_epochs``.
+    Arguments and errors are those of ``train_epochs``; options are scheduler, metric,
+    per_batch, max_norm and update.
 
     Returns:
         {"train_loss": [...], "train_acc": [...], "test_loss": [...], "test_acc": [...]}
     """
     objects = model, train_dataloader, test_dataloader, optimizer, loss_fn
-    options = {"scheduler": scheduler, "metric": metric, "per_batch": per_batch}
-    options |= {"max_norm": max_norm, "update": update}
     rows = list(train_epochs(*objects, epochs, device, **options))
     return {name: [row[name] for row in rows] for name in rows[0] if name != "epoch"}
 

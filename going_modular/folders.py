@@ -110,9 +110,6 @@ def hold_out(
 def open_folders(
     config: Config,
     transforms: tuple[Callable, Callable, Callable],
-    *,
-    rank: int = 0,
-    size: int = 1,
 ) -> Folders:
     """Return loaders to train and validate with, of what ``find_splits`` finds.
 
@@ -122,8 +119,6 @@ def open_folders(
     Args:
         config: which data, and how it is loaded; valid_share 0 is 0.2 if it has to be.
         transforms: what ``create_transforms`` returned.
-        rank: of this process.
-        size: of its group.
 
     Raises:
         OSError, ValueError: as ``find_splits``, ``create_dataloaders`` and, for all
@@ -152,9 +147,7 @@ def open_folders(
     if len(train.classes) < 2:
         raise ValueError(f"{data} has one class, {train.classes[0]}: it takes two")
     numbers = (config.batch_size, config.num_workers)
-    loaders = create_dataloaders(
-        train, valid, None, *numbers, seed=config.seed, rank=rank, size=size
-    )
+    loaders = create_dataloaders(train, valid, None, *numbers, seed=config.seed)
     errors = []
     for dataset in datasets:
         if dataset.skipped:

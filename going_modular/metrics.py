@@ -68,39 +68,6 @@ def accuracy_fn(y_true: torch.Tensor, y_pred: torch.Tensor) -> float:
     return 100 * accuracy(y_pred, y_true).item()
 
 
-class ClassCounts:
-    """Accuracy as a metric that counts each class in evaluation meanwhile.
-
-    The counts begin anew when training goes on.
-
-    Args:
-        num_classes: K.
-
-    Attributes:
-        counts: (2, K) int64: right answers and all items of each class.
-    """
-
-    __name__ = "acc"  # of its columns
-
-    def __init__(self, num_classes: int):
-        self.counts = torch.zeros(2, num_classes, dtype=torch.int64)
-
-    def __call__(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return ``accuracy``: outputs are logits (B, K), labels (B,)."""
-        if not torch.is_inference_mode_enabled():
-            self.counts.zero_()
-        else:
-            right = labels[outputs.argmax(dim=1) == labels]
-            for row, found in zip(self.counts, (right, labels), strict=True):
-                row += found.cpu().bincount(minlength=len(row))
-        return accuracy(outputs, labels)
-
-    def balanced(self) -> float:
-        """Return the mean of the accuracies of all classes that occurred."""
-        right, total = self.counts[:, self.counts[1] > 0].double()
-        return (right / total).mean().item()
-
-
 def check_finite(means: list[torch.Tensor], model: nn.Module) -> None:
     """Raise FloatingPointError if a batch's loss, means[k][0], or a weight is not."""
     finite = torch.stack(means)[:, 0].isfinite()
@@ -156,7 +123,7 @@ def find_inverse(
 
     Returns:
         A function if the model ends in a sigmoid, torch.log if in a softmax, None if
-        the outputs are logits, or the metric is none of this module's.
+        the outputs are logits, or the metric is not ``accuracy``.
 
     Raises:
         ValueError: if the loss takes logits and gets probabilities.
@@ -185,4 +152,4 @@ def find_inverse(
         )
     if names & {"BCELoss", "binary_cross_entropy"}:
         inverse = torch.logit
-    return inverse if metric is accuracy or isinstance(metric, ClassCounts) else None
+    return inverse if metric is accuracy else None

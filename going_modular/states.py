@@ -12,10 +12,8 @@ from tqdm import tqdm
 
 from going_modular.checkpoints import check_fit, read_plain, to_json, whole_file
 from going_modular.config import Config, read_config
-from going_modular.distributed import mean_row
-from going_modular.engine import train_epochs
+from going_modular.engine import predict, train_step
 from going_modular.freezing import unfreeze_last
-from going_modular.metrics import ClassCounts
 from going_modular.networks import blueprint
 from going_modular.runs import best_row
 from going_modular.utils import save_model
@@ -182,37 +180,35 @@ def train_epoch(made: Any, epoch: int) -> dict:
         {"epoch", "train_loss", "train_acc", "valid_loss", "valid_acc",
         "valid_balanced", "lr"}
     """
-    group, device = made.group, made.device
-    counts = ClassCounts(len(made.class_names))
+    group, device, train_data = made.group, made.device, made.train_dataloader
     batches = tqdm(
-        made.train_dataloader,
+        train_data,
         f"epoch {epoch} of {made.config.epochs}",
         unit="batch",
         leave=False,
         disable=group.rank > 0 or None,  # None: if there is no terminal
     )
-    (row,) = train_epochs(
-        made.model,
-        batches,
-        made.valid_dataloader,
-        made.optimizer,
-        made.loss_fn,
-        epoch,
-        device,
-        first_epoch=epoch,
-        metric=counts,
-        scheduler=made.scheduler,
-        per_batch=True,
-        update=made.update,
-    )
-    if group.size > 1:
-        sizes = {
-            "train": made.train_dataloader.batch_sampler.count,
-            "test": made.valid_dataloader.batch_sampler.count,
-        }
-        row = mean_row(row, group, sizes, device)
-        found = group.sum(counts.counts.flatten().tolist(), device)
-        counts.counts = found.view_as(counts.counts)
-    row = {name.replace("test_", "valid_"): value for name, value in row.items()}
-    rate = made.scheduler.get_last_lr()[0]
-    return row | {"valid_balanced": counts.balanced(), "lr": rate}
+    parts = made.model, batches, made.loss_fn, made.optimizer, device
+    try:
+        means = train_step(*parts, scheduler=made.scheduler, update=made.update)
+    except FloatingPointError as error:
+        raise FloatingPointError(f"epoch {epoch}: {error}") from None
+    logits, labels = predict(made.model, made.valid_dataloader, device)
+    loss = made.loss_fn(logits.to(device), labels.to(device)).item()
+    right, K = labels[logits.argmax(dim=1) == labels], len(made.class_names)
+    counts = [*right.bincount(minlength=K), *labels.bincount(minlength=K)]
+    # Each process knows its own samples: what is summed over all is no mean.
+    seen = train_data.batch_sampler.count if group.size > 1 else 1
+    sums = [seen, *(mean * seen for mean in means), loss * len(labels), *counts]
+    sums = group.sum(sums, device)  # float64
+    seen, train_loss, train_acc, valid_loss = sums[:4].tolist()
+    right, total = sums[4:].view(2, K)  # of each class
+    return {
+        "epoch": epoch,
+        "train_loss": train_loss / seen,
+        "train_acc": train_acc / seen,
+        "valid_loss": valid_loss / total.sum().item(),
+        "valid_acc": (right.sum() / total.sum()).item(),
+        "valid_balanced": (right / total)[total > 0].mean().item(),
+        "lr": made.scheduler.get_last_lr()[0],
+    }

@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from subprocess import PIPE
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -18,10 +19,9 @@ from torch import nn
 from going_modular.__main__ import main
 from going_modular.config import read_config
 from going_modular.data_setup import EpochBatches
-from going_modular.distributed import ALONE, Group, check_batch_split, mean_row
-from going_modular.engine import test_step as evaluate
+from going_modular.distributed import ALONE, Group, check_batch_split
 from going_modular.engine import update_weights
-from going_modular.states import read_checkpoint
+from going_modular.states import read_checkpoint, train_epoch
 from going_modular.updates import Updater
 from tests.folders import (
     free_port,
@@ -221,31 +221,6 @@ def in_processes(parts, function):
         return list(pool.map(function, groups, parts))
 
 
-NAMES = ["train_loss", "train_acc", "test_loss", "test_acc"]
-
-
-def test_a_row_is_the_mean_over_all_samples():
-    parts = [  # samples to train and to test on, and the means over them
-        ({"train": 3, "test": 4}, [0.5, 1.0, 2.0, 0.25]),
-        ({"train": 2, "test": 1}, [1.0, 0.0, 1.0, 0.75]),
-        ({"train": 7, "test": 2}, [3.0, 0.5, 0.5, 1.0]),
-    ]
-
-    def average(group, part):
-        counts, means = part
-        row = {"epoch": 3} | dict(zip(NAMES, means, strict=True))
-        return mean_row(row, group, counts, "cpu")
-
-    train_loss, train_acc = (1.5 + 2 + 21) / 12, (3 + 0 + 3.5) / 12
-    test_loss, test_acc = (8 + 1 + 1) / 7, (1 + 0.75 + 2) / 7
-    means = [train_loss, train_acc, test_loss, test_acc]
-    wanted = {"epoch": 3} | dict(zip(NAMES, means, strict=True))
-    assert in_processes(parts, average) == [pytest.approx(wanted)] * 3
-    counts, means = parts[0]
-    row = {"epoch": 1} | dict(zip(NAMES, means, strict=True))
-    assert mean_row(row, ALONE, counts, "cpu") == pytest.approx(row)
-
-
 def test_a_share_is_a_part_divided_by_the_mean_part():
     shares = in_processes([3, 2, 7], lambda group, count: group.share(count, "cpu"))
     assert [float(share) for share in shares] == pytest.approx([0.75, 0.5, 1.75])
@@ -286,22 +261,50 @@ def test_gradients_of_uneven_parts_average_to_the_whole_batchs(sizes, accumulate
     torch.testing.assert_close(means, wanted, rtol=0, atol=1e-6)
 
 
+class Batches(list):
+    """Batches (X, y) as a loader has them, which knows how many items they hold."""
+
+    def __init__(self, X, y, size):
+        super().__init__(zip(X.split(size), y.split(size), strict=True))
+        self.batch_sampler = SimpleNamespace(count=len(y))
+
+
+def epoch_of(group, train, valid):
+    """Train an epoch, in which nothing is learned, and return its row."""
+    model = small_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0)
+    made = SimpleNamespace(
+        config=SimpleNamespace(epochs=3),
+        device="cpu",
+        train_dataloader=train,
+        valid_dataloader=valid,
+        class_names=["a", "b", "c", "never there"],
+        model=model,
+        optimizer=optimizer,
+        scheduler=torch.optim.lr_scheduler.ConstantLR(optimizer, 1),
+        update=update_weights,
+        group=group,
+        loss_fn=nn.CrossEntropyLoss(),
+    )
+    return train_epoch(made, 2)
+
+
 def test_an_epoch_of_uneven_batches_on_uneven_parts_is_that_of_all_samples():
     X, y = samples(12)
     model, loss_fn = small_model(), nn.CrossEntropyLoss()
+    logits = model(X)
+    right = logits.argmax(dim=1) == y
+    shares = [right[y == k].double().mean().item() for k in y.unique()]
+    balanced = sum(shares) / len(shares)
+    loss, acc = loss_fn(logits, y).item(), right.double().mean().item()
+    values = {"valid_loss": loss, "valid_acc": acc, "valid_balanced": balanced}
+    wanted = {"epoch": 2, "train_loss": loss, "train_acc": acc} | values | {"lr": 0}
+    assert epoch_of(ALONE, [(X, y)], [(X, y)]) == pytest.approx(wanted)
     # Of 7 samples batches of 3, 3 and 1; of 5 samples 4 and 1.
-    parts = [list(zip(X[:7].split(3), y[:7].split(3), strict=True))]
-    parts.append(list(zip(X[7:].split(4), y[7:].split(4), strict=True)))
-
-    def test(group, batches):
-        loss, acc = evaluate(model, batches, loss_fn, "cpu")
-        count = sum(len(labels) for _, labels in batches)
-        row = {"epoch": 1, "test_loss": loss, "test_acc": acc}
-        return mean_row(row, group, {"test": count}, "cpu")
-
-    loss, acc = evaluate(model, [(X, y)], loss_fn, "cpu")
-    wanted = pytest.approx({"epoch": 1, "test_loss": loss, "test_acc": acc})
-    assert in_processes(parts, test) == [wanted] * 2
+    parts = [(Batches(X[:7], y[:7], 3), Batches(X[:2], y[:2], 2))]
+    parts.append((Batches(X[7:], y[7:], 4), Batches(X[2:], y[2:], 4)))
+    found = in_processes(parts, lambda group, part: epoch_of(group, *part))
+    assert found == [pytest.approx(wanted)] * 2
 
 
 @pytest.mark.parametrize(

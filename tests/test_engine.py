@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms import v2
 
 from going_modular import engine
-from going_modular.metrics import ClassCounts, accuracy, accuracy_fn
+from going_modular.metrics import accuracy, accuracy_fn
 from going_modular.updates import Updater
 
 
@@ -665,25 +665,6 @@ def test_an_optimizer_that_fits(chosen):
     before = copy.deepcopy(model[4].weight)
     engine.train_step(model, data()[0], nn.CrossEntropyLoss(), optimizer, "cpu")
     assert not torch.equal(model[4].weight, before)
-
-
-def test_class_counts_are_those_of_the_evaluation():
-    loader, X, y = data(n=50)
-    model, metric = network(), ClassCounts(4)  # the fourth class does not occur
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    arguments = (model, loader, loader, optimizer, nn.CrossEntropyLoss(), 2, "cpu")
-    for row in engine.train_epochs(*arguments, metric=metric):
-        model.eval()
-        right = model(X).argmax(dim=1) == y
-        model.train()
-        expected = torch.stack(
-            [y[right].bincount(minlength=4), y.bincount(minlength=4)]
-        )
-        assert torch.equal(metric.counts, expected)
-        shares = [(right[y == k]).float().mean().item() for k in range(3)]
-        assert metric.balanced() == pytest.approx(sum(shares) / 3)
-        assert row["test_acc"] == pytest.approx(right.float().mean().item())
-    assert metric.counts.add_(1).sum() == expected.sum() + 8  # a plain tensor
 
 
 def test_train_step_keeps_no_copy_of_the_weights():
