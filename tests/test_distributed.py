@@ -30,6 +30,7 @@ from tests.folders import (
     weights_of,
     write_pictures,
 )
+from tools import launch
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +46,16 @@ def data(tmp_path_factory):
 VIT = "--model vit --patch-size 4 --embed-dim 16 --depth 2 --lr 5e-4"
 
 
-def torchrun(processes, arguments, meeting=""):
-    """Start the command with torchrun, as a user does."""
-    torchrun = ["torch.distributed.run", "--nproc-per-node", str(processes)]
-    torchrun += meeting.split()
-    command = [sys.executable, "-m", *torchrun, "-m", "going_modular", *arguments]
+# What starts several processes; PyTorch for Windows lacks what torchrun needs.
+TORCHRUN, LAUNCH = "torch.distributed.run", "tools.launch"
+STARTER = LAUNCH if os.name == "nt" else TORCHRUN
+no_torchrun = pytest.mark.skipif(os.name == "nt", reason="Windows has no torchrun")
+
+
+def torchrun(processes, arguments, meeting="", starter=STARTER):
+    """Start the command in several processes, as a user does."""
+    words = [starter, "--nproc-per-node", str(processes), *meeting.split()]
+    command = [sys.executable, "-m", *words, "-m", "going_modular", *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command, stdout=PIPE, stderr=PIPE, text=True, env=environment
@@ -91,9 +97,11 @@ def assert_same_training(found, wanted, atol):
     torch.testing.assert_close(first, second, rtol=0, atol=atol)
 
 
-def test_two_processes_are_one_with_twice_the_batch(data, tmp_path, capsys):
+@pytest.mark.parametrize("starter", [pytest.param(TORCHRUN, marks=no_torchrun), LAUNCH])
+def test_two_processes_are_one_with_twice_the_batch(data, tmp_path, capsys, starter):
     one, two = tmp_path / "one", tmp_path / "two"
-    run = torchrun(2, train_arguments(data, two, f"{VIT} --batch-size 8"))
+    arguments = train_arguments(data, two, f"{VIT} --batch-size 8")
+    run = torchrun(2, arguments, starter=starter)
     printed, errors = run.communicate(timeout=120)
     assert run.returncode == 0, errors
     assert main(train_arguments(data, one, f"{VIT} --batch-size 16")) == 0
@@ -103,6 +111,27 @@ def test_two_processes_are_one_with_twice_the_batch(data, tmp_path, capsys):
     assert sorted(os.listdir(two)) == sorted(os.listdir(one))
 
 
+def test_processes_meet_without_libuv_and_a_failed_one_ends_them(tmp_path, capfd):
+    """What torchrun needs and PyTorch for Windows lacks."""
+    script = tmp_path / "meet.py"
+    script.write_text(
+        "import sys\n"
+        "from torch import distributed as d\n"
+        "made = d.TCPStore\n"
+        "def watched(*arguments, **options):\n"
+        "    print(options['use_libuv'], flush=True)\n"
+        "    return made(*arguments, **options)\n"
+        "d.rendezvous.__globals__['TCPStore'] = watched\n"
+        "d.init_process_group('gloo')\n"
+        "if d.get_rank() == 1:\n"
+        "    sys.exit(3)\n"
+        "d.barrier()\n"
+    )
+    assert launch.launch(2, [str(script)]) == 1
+    assert capfd.readouterr().out.splitlines() == ["False", "False"]
+
+
+@no_torchrun
 @pytest.mark.parametrize(
     "meeting",
     [
@@ -140,10 +169,10 @@ def test_processes_with_uneven_parts_are_one(tmp_path, more):
     assert_same_training(two, one, atol=1e-5)
 
 
-def training_pair(data, place, epochs):
+def training_pair(data, place, epochs, starter=STARTER):
     """Return torchrun and its two processes, which have finished an epoch."""
     more = f"{VIT} --batch-size 6 --epochs {epochs}"
-    run = torchrun(2, train_arguments(data, place, more))
+    run = torchrun(2, train_arguments(data, place, more), starter=starter)
     while not (place / "last.pt").exists():
         assert run.poll() is None, run.stderr.read()
         time.sleep(0.02)
@@ -171,6 +200,16 @@ def test_a_killed_process_ends_the_run_with_a_message_and_any_number_goes_on(
         # As the first two processes had it.
         assert read_config(out)[0].batch_size == 12
         assert rows[-1] == pytest.approx(rows_of(tmp_path / "1")[-1], abs=1e-3)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGTERM")
+def test_a_launch_that_is_ended_ends_its_processes(data, tmp_path):
+    place = tmp_path / "ended"
+    run, children = training_pair(data, place, 2000, starter=LAUNCH)
+    run.terminate()
+    run.communicate(timeout=60)
+    assert run.returncode == 1 and not psutil.wait_procs(children, 10)[1]
+    assert not list(place.glob("*.tmp")) and not list(place.glob(".lock"))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows keeps a dead parent's number")

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import re
 import shlex
 import shutil
@@ -47,6 +48,7 @@ COMMANDS = {  # how each of the README's commands begins, and what runs it
     "python -m going_modular serve": "below",
     "python -m going_modular profile": "below",
     "torchrun": "below",
+    "python tools/launch.py": "below",
     "python -m pip install .": "below",
 }
 
@@ -351,9 +353,16 @@ def test_profile_as_the_readme_says(root, clone):
     )
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no torchrun")
 def test_two_processes_as_the_readme_says(root, trained):
     run([*words_of(root, "torchrun"), *SHORT], trained, root)
     assert (trained / "runs" / "pair" / "last.pt").exists()
+
+
+def test_two_processes_without_torchrun_as_the_readme_says(root, trained):
+    python, script, *words = words_of(root, "python tools/launch.py")
+    run([python, str(root / script), *words, *SHORT], trained, root)
+    assert (trained / "runs" / "two" / "last.pt").exists()
 
 
 def test_the_library_in_another_project(root, tmp_path):
