@@ -18,7 +18,7 @@ import yaml
 
 from tests.folders import free_port, readme_commands, wait_for_page
 from tests.notebooks import PATHS
-from tools import install_missing
+from tools import colab_run, install_missing
 
 ARCHIVES = [
     "train-images-idx3-ubyte.gz",
@@ -99,20 +99,11 @@ def test_a_notebook_alone_fetches_the_course(root, tmp_path):
         ["commit", "-q", "-m", "the course"],
     ):
         subprocess.run([*git, *arguments], cwd=repository, check=True)
-    alone.mkdir()
-    shutil.copy(root / "01_workflow.ipynb", alone)
-    environment = without_the_course() | {"COURSE_REPO": repository.as_uri()}
-    command = [
-        sys.executable,
-        "-m",
-        "jupyter",
-        "execute",
-        "--inplace",
-        "01_workflow.ipynb",
-    ]
-    subprocess.run(command, cwd=alone, env=environment, check=True, timeout=300)
+    stored = root / "01_workflow.ipynb"
+    run = colab_run.run_alone(sys.executable, stored, alone, repository.as_uri())
+    assert colab_run.faults(run, stored) == []
     assert (alone / "pytorch-course" / "going_modular" / "engine.py").exists()
-    cells = nbformat.read(alone / "01_workflow.ipynb", as_version=4).cells
+    cells = nbformat.read(run, as_version=4).cells
     (ends,) = (cell for cell in cells if cell.source.endswith("progress()"))
     # A kernel may send a text in several pieces.
     printed = "".join(output.text for output in ends.outputs)

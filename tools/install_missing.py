@@ -11,12 +11,15 @@ import ast
 import importlib
 import importlib.metadata
 import json
+import os
 import re
 import subprocess
 import sys
 import tomllib
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from packaging.requirements import Requirement
@@ -26,6 +29,11 @@ ROOT = Path(__file__).resolve().parent.parent
 OURS = {"going_modular", "illustrations", "exercises"}
 IMPORTED_AS = {"pillow": "PIL", "mlflow-skinny": "mlflow"}
 KEPT = ("torch", "torchvision")  # the GPU's build belongs to the machine
+
+NOISE = (  # warnings about what is none of a lesson's
+    r"coroutine 'App\.create_app",  # Gradio 6.24 of its own page
+    r"`isinstance\(treespec, LeafSpec\)`",  # torch 2.11's export of its own code
+)
 
 
 def imports_of(tree: ast.AST | list[ast.stmt]) -> Iterator[str]:
@@ -131,8 +139,22 @@ def requirements_to_install(
     return lacking + held if lacking else []
 
 
+def quieten() -> None:
+    """Silence what Colab's versions say to nobody's use, and leave TensorFlow out.
+
+    TensorBoard would import it, which takes up to half a minute; it asks for a module
+    of this name first, and is content.
+    """
+    sys.modules.setdefault("tensorboard.compat.notf", ModuleType("notf"))
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # in processes started later
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message)
+
+
 def install(lesson: str) -> None:
     """Install what a lesson needs, and say so; print nothing if it is all there.
+
+    From then on the lesson's warnings are only those that it means.
 
     Args:
         lesson: its number, such as "03".
@@ -140,6 +162,7 @@ def install(lesson: str) -> None:
     Raises:
         SystemExit: if pip fails; the message is the end of what it says.
     """
+    quieten()
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     installed: dict[str, str] = {
         canonicalize_name(found.metadata["Name"]): found.version
