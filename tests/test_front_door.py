@@ -219,6 +219,16 @@ def test_a_bad_report_gives_one_line(tmp_path, capsys, content):
     )
 
 
+def test_each_lesson_leads_to_the_next_and_back():
+    neighbors = zip([None, *PATHS[:-1]], PATHS, [*PATHS[1:], None], strict=True)
+    for before, path, after in neighbors:
+        cells = [cell.source for cell in read(path).cells]
+        ends = [i for i, text in enumerate(cells) if text.startswith("## Workshop")]
+        (recap,) = (text for text in cells[: ends[0]] if "**Next:**" in text)
+        for other in filter(None, (before, after)):
+            assert f"]({other.name})" in recap.rpartition("**Next:**")[2], path.name
+
+
 # ---- INSTRUCTORS.md
 
 
