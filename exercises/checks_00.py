@@ -223,7 +223,18 @@ def check_hard_examples(hard_examples: Callable) -> None:
         # three in six are taken for the other class
         probs[torch.arange(B), rivals] = torch.where(true_probs < 0.5, 0.5, 0.15)
         is_hard = true_probs < threshold
-        answer: Any = call(hard_examples, images, probs, labels, threshold, hint=hint)
+        empty = (
+            "no picture is hard here, so an empty batch (0, 3, 4, 6) is wanted: "
+            "picking with a mask gives one without an error."
+        )
+        answer: Any = call(
+            hard_examples,
+            images,
+            probs,
+            labels,
+            threshold,
+            hint=hint if is_hard.any() else empty,
+        )
         expected = images[is_hard]
         if not isinstance(answer, torch.Tensor):
             kind = type(answer).__name__
@@ -282,7 +293,8 @@ def check_standardize(standardize: Callable) -> None:
                 f"your channels' means are {[round(v, 2) for v in means.tolist()]}, "
                 "not 0",
                 hint="each channel needs its own mean: which axes have to disappear? "
-                + hint,
+                + hint[0].upper()
+                + hint[1:],
             )
         if answer.mean(dim=(2, 3)).abs().max() < 0.05:
             raise Wrong(
@@ -326,7 +338,15 @@ def check_slopes(slopes: Callable) -> None:
         dtype = torch.float64 if number == 1 else torch.float32
         x = 2 * torch.randn(3 + number, dtype=dtype)
         walked: list[bool] = []
-        answer = call(slopes, _recorded(function, walked), x, hint=hint)
+        try:
+            answer = call(slopes, _recorded(function, walked), x, hint=hint)
+        except Wrong as wrong:
+            if walked and wrong.what == "your function returned None":
+                wrong.hint += (
+                    " If it does: the slopes lie in the .grad of your copy, and that "
+                    "of x is None."
+                )
+            raise
         answer = _require_tensor(answer, x.shape, dtype, hint)
         expected = derivative(x)
         if not torch.allclose(answer, expected, rtol=1e-3, atol=1e-6):
@@ -366,8 +386,8 @@ def _recorded(function: Callable, walked: list[bool]) -> Callable:
             walked.append(True)
         elif not x.requires_grad:
             raise Wrong(
-                "autograd did not record anything",
-                hint="the tensor must ask for its gradient when it is made.",
+                "your code called the function with a tensor that asks for no gradient",
+                hint="call it once, with the copy of x that asks for its gradient.",
             )
         else:
             x.register_hook(lambda gradient: walked.append(True))
@@ -407,7 +427,9 @@ def check_restore(restore: Callable) -> str:
     score = f"Error {worst:.2f} levels of 255; to beat: {BEAT}"
     if worst < BEAT:
         return f"{score}."
-    if worst >= untouched:
+    if worst == untouched:
+        advice = "that is no better than doing nothing: what did your weights change?"
+    elif worst > untouched:
         advice = "the steps overshoot, or slopes are not cleared: a smaller rate"
     elif worst > untouched / 5:
         advice = f"does the loss still fall at the end? If so, {MORE}"

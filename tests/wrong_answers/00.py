@@ -156,6 +156,15 @@ WRONG = {
         "    y = function(point)\n"
         "    y.sum().backward()\n"
         "    return y",
+        # the caller's x has no gradient
+        "def slopes(function, x):\n"
+        "    point = x.detach().clone().requires_grad_()\n"
+        "    function(point).sum().backward()\n"
+        "    return x.grad",
+        "def slopes(function, x):\n"
+        "    point = x.detach().clone().requires_grad_()\n"
+        "    function(point).sum().backward()\n"
+        "    return function(x)",
         # one point after the other, and the gradients never cleared
         "def slopes(function, x):\n"
         "    point = torch.zeros((), dtype=x.dtype, requires_grad=True)\n"
