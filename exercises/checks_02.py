@@ -229,6 +229,7 @@ def check_pick_threshold(pick_threshold):
             min_recall = needed / num_positive
         expected = probs[labels == 1].sort(descending=True).values[needed - 1].item()
         given = {"probs": probs.clone(), "labels": labels.clone()}
+        asked = f"{num_positive} items of label 1, min_recall {min_recall:.3f}"
         got = pick_threshold(*given.values(), min_recall)
         require_untouched(given, {"probs": probs, "labels": labels})
         if not isinstance(got, int | float | torch.Tensor) or (
@@ -236,12 +237,11 @@ def check_pick_threshold(pick_threshold):
         ):
             shape = f" {tuple(got.shape)}" if isinstance(got, torch.Tensor) else ""
             raise Wrong(
-                f"expected one number, got a {type(got).__name__}{shape}",
-                "return a single threshold",
+                f"{asked}: expected one number, got a {type(got).__name__}{shape}",
+                "return a single threshold, also where exactly min_recall is found",
             )
         got = float(got)
         found = int(((probs >= got - 1e-6) & (labels == 1)).sum())
-        asked = f"{num_positive} items of label 1, min_recall {min_recall:.3f}"
         if found < needed:
             raise Wrong(
                 f"{asked}: at your threshold {got:.4f} only {found} are found, a "

@@ -50,6 +50,12 @@ WRONG = {
         "def pick_threshold(probs, labels, min_recall):\n    positives = probs[labels == 1].unique().flip(0)\n    recalls = torch.arange(1, len(positives) + 1) / len(positives)\n    return positives[recalls >= min_recall][0].item()",
         "def pick_threshold(probs, labels, min_recall):\n    for t in probs.sort(descending=True).values:\n        if ((probs > t) & (labels == 1)).sum() / labels.sum() >= min_recall:\n            return t.item()\n    return 0.0",
         "def pick_threshold(probs, labels, min_recall):\n    probs[labels == 0] = 0\n    positives = probs.sort(descending=True).values[: int(labels.sum())]\n    recalls = torch.arange(1, len(positives) + 1) / len(positives)\n    return positives[recalls >= min_recall][0].item()",
+        """\
+def pick_threshold(probs, labels, min_recall):
+    for t in probs.sort(descending=True).values:
+        if (probs[labels == 1] >= t).float().mean() > min_recall:
+            return t
+""",
     ],
     "02.5": [
         "def log_softmax(logits):\n    powers = logits.exp()\n    return (powers / powers.sum(dim=1, keepdim=True)).log()",
