@@ -286,6 +286,12 @@ def _attention_hint(
             ((scores / scale).softmax(dim=3) @ value).reshape(B, N, D)
         ),
     }
+    query, key, value = qkv.chunk(3, dim=2)
+    one_head = (query @ key.mT / D**0.5).softmax(dim=2) @ value
+    wrong["the residual belongs to the encoder block, not here"] = tokens + last(right)
+    wrong["all D numbers attend as one head: split them into `num_heads`"] = last(
+        one_head
+    )
     for hint, output in wrong.items():
         if _same(got, output):
             return hint
@@ -442,7 +448,11 @@ def _grid_hint(positions: Tensor, got: Tensor, new: int) -> str:
     bicubic = F.interpolate(grid, size, mode="bicubic", align_corners=True)
     plain = F.interpolate(grid, size, mode="bicubic", align_corners=False)
     linear = F.interpolate(grid, size, mode="bilinear", align_corners=True)
+    cut_end = positions[:, :-1].transpose(1, 2).unflatten(2, (side, side))
     wrong = {
+        "the class token comes first: cut off row 0, not the last one": tokens(
+            F.interpolate(cut_end, size, mode="bicubic", align_corners=True)
+        ),
         "corners stay corners: align_corners=True": tokens(plain),
         'the mode is "bicubic"': tokens(linear),
         "row by row: rows and columns of the new grid are exchanged": tokens(
