@@ -13,6 +13,7 @@ import tomllib
 import nbformat
 import pytest
 import yaml
+from PIL import Image
 
 import going_modular
 from going_modular.__main__ import main
@@ -20,7 +21,7 @@ from going_modular.predictions import Predictor
 from going_modular.runs import WRITTEN
 from tests.folders import ask_page, finds, free_port, readme_commands
 from tests.notebooks import HEADING, PATHS, read
-from tools import rebuild, results
+from tools import pictures, rebuild, results
 
 PAGES = [
     "README.md",
@@ -217,6 +218,20 @@ def test_a_bad_report_gives_one_line(tmp_path, capsys, content):
     assert (
         error.startswith("error: ") and "report.xml" in error and error.count("\n") == 1
     )
+
+
+def test_the_figures_of_cards_and_strip_are_stored(root):
+    """They are found by their titles, which a lesson may change."""
+    places = [
+        *pictures.CARDS.items(),
+        *(each for row in pictures.STRIP for each in row),
+    ]
+    for number, figure in places:
+        assert min(pictures.figure_of(root, number, figure).size) > 100
+    assert len({number for row in pictures.STRIP for number, _ in row}) >= 6
+    for name in pictures.GROUNDS:
+        with Image.open(root / "docs" / f"hero-{name}.png") as strip:
+            assert strip.width == pictures.WIDTH
 
 
 def test_each_lesson_leads_to_the_next_and_back():

@@ -24,7 +24,7 @@ from tools import export
 ROOT = export.ROOT
 LESSONS = "docs/_static/lessons"
 CARD = (480, 300)  # pixels
-HEIGHT, GAP, FRAME = 300, 20, 14  # of the strip's panels, in pixels
+WIDTH, HEIGHT, GAP, FRAME = 1960, 300, 20, 14  # of the strip, its panels; pixels
 GROUNDS = {"light": (255, 255, 255), "dark": (13, 17, 23)}  # GitHub's
 
 
@@ -49,18 +49,31 @@ class Figure:
 CARDS = {
     "00": Figure("One memory, two readings", (0, 0.1, 1, 1)),
     "01": Figure("200 steps turn a random line"),
-    "02": Figure("A network bends its borders", (0.503, 0.15, 1, 1)),
+    "02": Figure("A network bends its borders", (0.503, 0.18, 1, 1)),
     "03": Figure("What one number sees", (0, 0.1, 1, 1)),
+    "04": Figure("Flip, shift and turn keep the horse"),
     "05": Figure("Resumed with the weights alone"),
+    "07": Figure("Nine runs: a grid tries three"),
+    "08": Figure("Four equations are the whole", (0, 0.1, 0.58, 0.955)),
+    "09": Figure('The share of "not sure" notices it'),
+    "10": Figure("Large products reach the roof"),
 }
-STRIP = [
-    ("02", Figure("A network bends its borders", (0.755, 0.165, 0.991, 0.955))),
-    ("01", Figure("The loss is a valley", (0.069, 0.25, 0.334, 0.845))),
-    ("03", Figure("CNNModel: from stage to stage", (0, 0.1, 1, 1))),
-    (
-        "02",
-        Figure("The boundary turns only where it meets", (0.17, 0.085, 0.9, 0.865)),
-    ),
+STRIP = [  # in rows
+    [
+        ("02", Figure("A network bends its borders", (0.757, 0.19, 0.989, 0.95))),
+        ("01", Figure("The loss is a valley", (0.069, 0.29, 0.334, 0.845))),
+        ("08", Figure("Four equations are the whole", (0, 0.1, 0.58, 0.955))),
+        (
+            "02",
+            Figure("The boundary turns only where it meets", (0.17, 0.085, 0.9, 0.865)),
+        ),
+    ],
+    [
+        ("03", Figure("The first layer: mostly surfaces", (0, 0.11, 0.446, 0.95))),
+        ("07", Figure("Of 16 equal settings", (0.049, 0.112, 0.982, 0.845))),
+        ("10", Figure("Activations pile up", (0.402, 0.18, 0.986, 0.905))),
+        ("06", Figure("300 photographs: pixels mix", (0.531, 0.14, 0.987, 0.92))),
+    ],
 ]
 
 
@@ -111,7 +124,7 @@ def card(picture: Image.Image) -> Image.Image:
 
 
 def panel(picture: Image.Image) -> Image.Image:
-    """Return a figure as high as the strip; one with white corners gets a margin."""
+    """Return a figure of the strip's height; one with white corners gets a margin."""
     corner: Any = picture.getpixel((0, 0))
     bare = min(corner) > 250
     high = HEIGHT - 2 * FRAME * bare
@@ -120,16 +133,30 @@ def panel(picture: Image.Image) -> Image.Image:
     return ImageOps.expand(picture, FRAME, "white") if bare else picture
 
 
-def strip(panels: list[Image.Image], ground: tuple[int, int, int]) -> Image.Image:
-    """Return panels side by side, with round corners."""
-    width = sum(each.width for each in panels) + GAP * (len(panels) - 1)
-    whole, left = Image.new("RGB", (width, HEIGHT), ground), 0
+def row(panels: list[Image.Image], ground: tuple[int, int, int]) -> Image.Image:
+    """Return panels side by side, with round corners, as wide as the strip."""
+    room = WIDTH - GAP * (len(panels) - 1)
+    scale = room / sum(each.width for each in panels)
+    whole, left = Image.new("RGB", (WIDTH, round(HEIGHT * scale)), ground), 0.0
     for each in panels:
-        large = Image.new("L", (each.width * 4, each.height * 4), 0)
+        start, end = round(left), round(left + each.width * scale)
+        size = (end - start, whole.height)
+        large = Image.new("L", (size[0] * 4, size[1] * 4), 0)
         area = (0, 0, large.width - 1, large.height - 1)
         ImageDraw.Draw(large).rounded_rectangle(area, radius=72, fill=255)
-        whole.paste(each, (left, 0), large.resize(each.size, Image.Resampling.LANCZOS))
-        left += each.width + GAP
+        mask = large.resize(size, Image.Resampling.LANCZOS)
+        whole.paste(each.resize(size, Image.Resampling.LANCZOS), (start, 0), mask)
+        left += each.width * scale + GAP
+    return whole
+
+
+def strip(rows: list[Image.Image], ground: tuple[int, int, int]) -> Image.Image:
+    """Return rows one below the other."""
+    height = sum(each.height for each in rows) + GAP * (len(rows) - 1)
+    whole, top = Image.new("RGB", (WIDTH, height), ground), 0
+    for each in rows:
+        whole.paste(each, (0, top))
+        top += each.height + GAP
     return whole
 
 
@@ -152,9 +179,10 @@ def pictures(root: Path) -> dict[str, bytes]:
         number = path.stem[:2]
         picture = card(figure_of(root, number, CARDS.get(number, Figure(""))))
         found[f"{LESSONS}/{number}.png"] = packed(picture)
-    panels = [panel(figure_of(root, *place)) for place in STRIP]
+    rows = [[panel(figure_of(root, *place)) for place in places] for places in STRIP]
     for name, ground in GROUNDS.items():
-        found[f"docs/hero-{name}.png"] = packed(strip(panels, ground), 256)
+        whole = strip([row(panels, ground) for panels in rows], ground)
+        found[f"docs/hero-{name}.png"] = packed(whole, 256)
     return found
 
 
