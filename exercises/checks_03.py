@@ -332,12 +332,17 @@ def _check_pooled(max_pool: Callable, images: torch.Tensor) -> None:
         )
     b, c, i, j = (~torch.isclose(answer.double(), expected)).nonzero()[0].tolist()
     square = whole[b, c, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].flatten().tolist()
+    hint = (
+        "after your reshape, which axes run *within* one square, and which from "
+        "square to square?"
+    )
+    if answer[b, c, i, j] == 0 > max(square):
+        hint = "with which number does your maximum begin? A square may lie below 0."
     raise Wrong(
         f"{case} the shape is right, but your number at {(b, c, i, j)} is "
         f"{answer[b, c, i, j]:.2f}, and the square there holds "
         f"{[round(number, 2) for number in square]}",
-        hint="after your reshape, which axes run *within* one square, and which from "
-        "square to square?",
+        hint=hint,
     )
 
 

@@ -186,6 +186,7 @@ def max_pool(images):
         "    B, C, H, W = padded.shape\n    return padded.reshape(B, C, H // 2, 2, W // 2, 2).amax(dim=(3, 5))",
         changed(POOL, ("images.shape\n", "images.shape\n    images.clamp_(min=0)\n")),
         changed(POOL, ("dim=(3, 5))", "dim=(3, 5)).float()")),
+        changed(POOL, ("dim=(3, 5))", "dim=(3, 5)).clamp(min=0)")),  # a maximum that begins at 0
         "def max_pool(images):\n    numbers = images.tolist()\n"
         "    return torch.tensor([[[[max(r[i][j], r[i][j + 1], r[i + 1][j], r[i + 1][j + 1])\n"
         "        for j in range(0, len(r[0]) - 1, 2)] for i in range(0, len(r) - 1, 2)]\n"
