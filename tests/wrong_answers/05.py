@@ -115,6 +115,11 @@ WRONG = {
         checkpoint(
             """**PARTS, "epoch": epoch, "random": torch.get_rng_state(), "whole": model"""
         ),
+        checkpoint(
+            """**PARTS, "epoch": epoch, "random": torch.get_rng_state()""",
+            "weights_only=True",
+            "weights_only=False",
+        ),
         "def save(path, model, optimizer, epoch):\n    print(epoch)\n\n\ndef load(path, model, optimizer):\n    return 0",
     ],
     "05.4": [
@@ -122,6 +127,7 @@ WRONG = {
         "def read_log(text):\n    return [json.loads(line) for line in text.splitlines()]",
         "def read_log(text):\n    rows = []\n    for line in text.splitlines():\n        try:\n            rows.append(json.loads(line))\n        except ValueError:\n            pass\n    return rows",
         "def read_log(text):\n    return [json.loads(line) for line in text.splitlines()[:-1]]",
+        "def read_log(text):\n    *lines, last = text.splitlines()\n    rows = [json.loads(line) for line in lines]\n    return rows + ([json.loads(last)] if text.endswith('\\n') else [])",
     ],
     "05.5": [
         "def to_arguments(config):\n    found = []\n    for name, value in dataclasses.asdict(config).items():\n        if name == 'channels':\n            continue\n        if isinstance(value, bool):\n            found.append(f'--{name}' if value else f'--no-{name}')\n        else:\n            found += [f'--{name}', str(value)]\n    return [text.replace('_', '-') for text in found]",
