@@ -17,9 +17,10 @@ def load_weights(model, path):
 
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
+        found = shapes(state)
     except Exception as error:
         raise ValueError(f"{path} holds more than weights") from error
-    if shapes(state) != shapes(model.state_dict()):
+    if found != shapes(model.state_dict()):
         raise ValueError(f"{path} holds the weights of another model")
     if not all(value.isfinite().all() for value in state.values()):
         raise ValueError(f"{path} holds numbers that are not finite")
@@ -131,10 +132,25 @@ WRONG = {
         changed(
             LOAD, ("{name: value.shape for name, value in", "{name for name, _ in")
         ),
+        # as many numbers, in another shape
+        changed(
+            LOAD,
+            ("name: value.shape", "name: value.numel()"),
+            ("    model.load_state_dict(state)\n", ""),
+            (
+                "    return model",
+                "    with torch.no_grad():\n"
+                "        for name, value in model.state_dict().items():\n"
+                "            value.copy_(state[name].reshape(value.shape))\n"
+                "    return model",
+            ),
+        ),
+        # half a file raises something else
+        changed(LOAD, ("except Exception", "except pickle.UnpicklingError")),
         # what fits is taken
         changed(
             LOAD,
-            ("if shapes(state) != shapes(model.state_dict()):", "if False:"),
+            ("if found != shapes(model.state_dict()):", "if False:"),
             ("load_state_dict(state)", "load_state_dict(state, strict=False)"),
         ),
         # looks at the numbers only, and has loaded a part when torch complains
@@ -245,6 +261,13 @@ WRONG = {
         changed(
             ROUND,
             ("isinstance(layer, nn.Conv2d | nn.Linear)", "hasattr(layer, 'weight')"),
+        ),
+        # whatever has several axes
+        changed(
+            ROUND,
+            ("model.modules()", "model.parameters()"),
+            ("isinstance(layer, nn.Conv2d | nn.Linear)", "layer.dim() > 1"),
+            ("weight = layer.weight", "weight = layer"),
         ),
         # convolutions alone
         changed(ROUND, ("nn.Conv2d | nn.Linear", "nn.Conv2d")),
