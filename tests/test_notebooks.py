@@ -66,6 +66,13 @@ def test_recap(path):
 
 
 @every_notebook
+def test_sections_are_numbered_without_gaps(path):
+    text = "\n".join(cell.source for cell in before_workshop(path))
+    numbers = re.findall(r"^## (\d+) · ", text, re.MULTILINE)
+    assert numbers == [str(number) for number in range(1, len(numbers) + 1)]
+
+
+@every_notebook
 def test_cells_have_unique_ids(path):
     ids = [cell.id for cell in read(path).cells]
     assert len(set(ids)) == len(ids)
