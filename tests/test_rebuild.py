@@ -91,6 +91,12 @@ def test_a_predict_is_not_answered_in_the_next_section_nor_by_an_exercise():
     assert folded(predict, task, code("print(1)", "1\n")) == [{}, {}, HIDDEN_ANSWER]
 
 
+def test_a_line_that_asks_to_wait_is_no_answer():
+    predict = new_markdown_cell("**Predict:** how many?")
+    cells = predict, code("train()", "8 trainings ...\n"), code("print(1)", "1\n")
+    assert folded(*cells) == [{}, {}, HIDDEN_ANSWER]
+
+
 def test_other_metadata_and_stale_folds_go_and_the_authors_tags_stay():
     stale = {"tags": ["hide-output", "raises-exception", "hide-input"]}
     stale |= {"cellView": "form", "jupyter": {"source_hidden": True}, "execution": {}}

@@ -149,8 +149,9 @@ def fold(notebook: NotebookNode) -> None:
     """Set each cell's metadata: the author's tags, and what a reader finds folded.
 
     Folded are the setup cell, imports, long drawing code and the workshop, exercises
-    aside; the first output after a **Predict:** is hidden. An empty output goes before
-    it, because JupyterLab shows a hidden output's first line.
+    aside; the first output after a **Predict:** is hidden, a line that asks to wait is
+    none. An empty output goes before it, because JupyterLab shows a hidden output's
+    first line.
     """
     in_workshop = asked = False
     number = 0  # of the code cell
@@ -170,13 +171,19 @@ def fold(notebook: NotebookNode) -> None:
                 tags.append(HIDE_INPUT)
                 jupyter["source_hidden"] = True
                 cell.metadata.cellView = "form"
-            if not exercise and asked and cell.outputs:
+            if not exercise and asked and not all(map(is_waiting, cell.outputs)):
                 tags.append(HIDE_OUTPUT)
                 jupyter["outputs_hidden"] = True
                 cell.outputs.insert(0, nbformat.v4.new_output("display_data"))
                 asked = False
         cell.metadata |= {"jupyter": jupyter} if jupyter else {}
         cell.metadata |= {"tags": tags} if tags else {}
+
+
+def is_waiting(output: NotebookNode) -> bool:
+    """Tell whether an output is one line that asks to wait: it ends in " ..."."""
+    is_text = output.output_type == "stream"
+    return is_text and bool(re.fullmatch(r"[^\n]* \.\.\.\n", output.text))
 
 
 def is_aside(source: str, number: int) -> bool:
