@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from going_modular.config import Config
+from going_modular.config import Config, check_new, run_files
 
 
 def check_command(folder: str) -> None:
@@ -62,8 +62,7 @@ def evaluate_command(
     if not folder and "test" not in splits:
         print(f"{given} has no test: the training has seen the pictures in {chosen}")
     result = evaluate(predictor, chosen, batch_size=batch_size)
-    home = Path(run).parent if Path(run).is_file() else Path(run)
-    target = home / f"evaluation-{(folder or chosen).resolve().name}"
+    target = run_files(run)[0] / f"evaluation-{(folder or chosen).resolve().name}"
     target.mkdir(exist_ok=True)
     result.save(target)
     facts = result.summary()
@@ -105,8 +104,7 @@ def predict_command(
 
     if top < 1:
         raise ValueError(f"top is {top}: choose 1 or more")
-    if csv and Path(csv).exists():
-        raise FileExistsError(f"{csv} is there already: choose another --csv")
+    check_new(csv, "--csv")
     predictor = Predictor.load(run)
     names, sources, rows = predictor.class_names, [], []
     for name in pictures:
@@ -170,9 +168,8 @@ def profile_command(trace: str | None = None, **settings: Any) -> None:
     from going_modular.measure import benchmark, count_flops, matmul_rate, profile_model
     from going_modular.updates import PRECISIONS
 
+    check_new(trace, "--trace")
     if trace:  # before the work
-        if Path(trace).exists():
-            raise FileExistsError(f"{trace} is there already: choose another --trace")
         with whole_file(trace):
             pass  # raises if it cannot be written
     config = Config(**settings)

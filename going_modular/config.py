@@ -165,6 +165,18 @@ class Choices(dict):
         )
 
 
+def run_files(run: str | Path) -> tuple[Path, Path]:
+    """Return the folder of a training and its weights, for a path to either."""
+    path = Path(run)
+    return (path.parent, path) if path.is_file() else (path, path / "best.pt")
+
+
+def check_new(path: str | Path | None, option: str) -> None:
+    """Raise FileExistsError if a file that is to be written is there already."""
+    if path and Path(path).exists():
+        raise FileExistsError(f"{path} is there already: choose another {option}")
+
+
 OTHERS = {"class_names", "versions", "pictures", "unsure_below"}  # in config.json too
 
 
@@ -178,8 +190,7 @@ def read_config(folder: str | Path) -> tuple[Config, list[str]]:
         FileNotFoundError: if there is no such file.
         ValueError: if it is damaged or describes no training.
     """
-    path = Path(folder)
-    path = (path.parent if path.is_file() else path) / "config.json"
+    path = run_files(folder)[0] / "config.json"
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} is missing: the folder of a training holds config.json and best.pt"

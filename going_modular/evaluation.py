@@ -163,10 +163,13 @@ def evaluate(
     samples = ImageFolderDataset(folder, classes=names).samples
     answers = predictor.probs([path for path, _ in samples], batch_size)
     answers = tqdm(answers, "evaluate", len(samples), leave=False, disable=None)
-    found = [(*sample, row) for sample, row in zip(samples, answers, strict=True)]
-    broken = [str(row) for *_, row in found if isinstance(row, Exception)]
-    if len(broken) == len(found):
+    read, broken = [], []
+    for (path, label), probs in zip(samples, answers, strict=True):
+        if isinstance(probs, BaseException):
+            broken.append(str(probs))
+        else:
+            read.append((path, label, probs))
+    if not read:
         raise ValueError(f"no picture in {folder} can be read: {broken[0]}")
-    read = [each for each in found if isinstance(each[2], list)]
     paths, labels, rows = zip(*read, strict=True)
     return Evaluation(names, [*paths], torch.tensor(labels), torch.tensor(rows), broken)

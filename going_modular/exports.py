@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from going_modular.config import Choices
+from going_modular.config import Choices, check_new, run_files
 from going_modular.networks import NETWORKS
 
 EXPORTS = Choices(  # format -> name in the run
@@ -74,10 +74,8 @@ def export_command(
     from going_modular.predictions import Predictor
 
     predictor = Predictor.load(run)
-    home = Path(run).parent if Path(run).is_file() else Path(run)
-    target = Path(to or home / EXPORTS[format])
-    if to and target.exists():
-        raise FileExistsError(f"{to} is there already: choose another --to")
+    target = Path(to or run_files(run)[0] / EXPORTS[format])
+    check_new(to, "--to")
     config = predictor.config
     write_export(format, predictor, target, Path(data or config.data))
     files = [path for path in [target, *target.rglob("*")] if path.is_file()]

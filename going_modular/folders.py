@@ -93,7 +93,7 @@ def hold_out(
     Raises:
         ValueError: if a class has one picture.
     """
-    rng, kept, held = random.Random(seed), [], []
+    rng, held = random.Random(seed), set()
     for _, group in itertools.groupby(samples, key=lambda sample: sample[1]):
         own = list(group)
         if len(own) < 2:
@@ -101,10 +101,9 @@ def hold_out(
                 f"{own[0][0]} is the only picture of its class: validation takes one"
             )
         count = min(max(round(share * len(own)), 1), len(own) - 1)
-        chosen = {*rng.sample(own, count)}
-        kept += [sample for sample in own if sample not in chosen]
-        held += [sample for sample in own if sample in chosen]
-    return kept, held
+        held.update(rng.sample(own, count))
+    kept = [sample for sample in samples if sample not in held]
+    return kept, [sample for sample in samples if sample in held]
 
 
 def open_folders(

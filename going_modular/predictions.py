@@ -17,7 +17,7 @@ from torch import nn
 from torchvision.transforms import v2
 
 from going_modular.checkpoints import check_fit, read_plain, write_json
-from going_modular.config import Config, read_config
+from going_modular.config import Config, read_config, run_files
 from going_modular.data_setup import create_transforms
 from going_modular.networks import NETWORKS, blueprint
 from going_modular.pictures import read_picture
@@ -226,9 +226,8 @@ class Predictor:
             ValueError: if a file is damaged, or the two do not describe one model.
         """
         config, names = read_config(folder)
-        path = Path(folder)
-        path = path if path.is_file() else path / "best.pt"
-        kept = json.loads((path.parent / "config.json").read_bytes())
+        home, path = run_files(folder)
+        kept = json.loads((home / "config.json").read_bytes())
         limit = kept.get("unsure_below", 0.5) if unsure_below is None else unsure_below
         _, model = blueprint(config, len(names))
         state = check_fit(read_plain(path), model, path)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from going_modular.checkpoints import check_fit
 from going_modular.model_builder import check_images
 
 
@@ -181,33 +180,3 @@ def check_divides(part_name: str, part: int, whole_name: str, whole: int) -> Non
             f"{part_name} {part} does not divide {whole_name} {whole}: choose one of "
             f"{str(fitting)[1:-1]}"
         )
-
-
-TORCHVISION_NAMES = """\
-class_token embedding.class_token
-conv_proj. embedding.projection.
-encoder.pos_embedding embedding.position_embeddings
-encoder.layers.encoder_layer_ blocks.
-self_attention.in_proj_ attention.qkv.
-self_attention.out_proj. attention.projection.
-.ln_1. .attention.norm.
-.mlp.linear_1. .mlp.layers.1.
-.mlp.linear_2. .mlp.layers.4.
-.mlp.0. .mlp.layers.1.
-.mlp.3. .mlp.layers.4.
-.ln_2. .mlp.layers.0.
-encoder.ln. norm.
-heads.head. head.
-"""  # part of a name there, and here; linear_1 in the published files is 0 in today's
-
-
-def load_torchvision_weights(model: ViT, state: dict[str, Tensor]) -> ViT:
-    """Load the state dict of torchvision's ViT, whose sizes must be the same."""
-    renamed = {}
-    for name, value in state.items():
-        for there, here in map(str.split, TORCHVISION_NAMES.splitlines()):
-            name = name.replace(there, here)
-        renamed[name] = value
-    check_fit(renamed, model, "torchvision's state dict")
-    model.load_state_dict(renamed)
-    return model
