@@ -62,7 +62,8 @@ class Config:
         label_smoothing: share of a label that is spread over all classes
         early_stopping: end after so many epochs without a better one; 0: never
         unfreeze: pretrained networks: train so many of the last blocks too
-        weights: begin from these weights: best.pt of a training, or its folder
+        weights: begin from these weights: best.pt of a training, or its folder; a
+            pretrained network learns in its head and the blocks of unfreeze alone
         num_workers: processes that load pictures; results stay the same
         seed: of weights, order and augmentation
         patch_size: vit: side length of a patch, in pixels

@@ -55,7 +55,8 @@ def pretrained_torchvision(name: str, config: Config, num_classes: int) -> Any:
     """Return it with ImageNet's weights, frozen where they fit: all but the head.
 
     The last ``config.unfreeze`` blocks are free as well. Without the weights' file in
-    torch's cache it is untrained, and says so.
+    torch's cache it is untrained, and says so; but it stands still all the same if
+    config.weights follow.
 
     Raises:
         ValueError: if the file is damaged, or would run code.
@@ -69,19 +70,19 @@ def pretrained_torchvision(name: str, config: Config, num_classes: int) -> Any:
     model = build_torchvision(name, config, num_classes)
     weights = models.get_model_weights(name).DEFAULT
     path = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
-    if not path.is_file():
-        if not config.weights:  # which would follow
-            print(
-                f"{name} begins untrained: for ImageNet's weights put {weights.url} "
-                f"into {path.parent}",
-                file=sys.stderr,
-            )
+    if path.is_file():
+        read_plain(path)  # raises for what torchvision would load all the same
+        known = models.get_model(name, weights=weights)
+    elif config.weights:  # which follow
+        known = build_torchvision(name, config, num_classes + 1)
+    else:
+        print(
+            f"{name} begins untrained: for ImageNet's weights put {weights.url} "
+            f"into {path.parent}",
+            file=sys.stderr,
+        )
         return model
-    read_plain(path)  # raises for what torchvision would load all the same
-    state, own = (
-        models.get_model(name, weights=weights).state_dict(),
-        model.state_dict(),
-    )
+    state, own = known.state_dict(), model.state_dict()
     fits = {key: state[key] for key in own if state[key].shape == own[key].shape}
     own.update(fits)  # it keeps what torchvision notes beside the numbers
     model.load_state_dict(own)

@@ -13,7 +13,6 @@ from tqdm import tqdm
 from going_modular.checkpoints import check_fit, read_plain, to_json, whole_file
 from going_modular.config import Config, read_config
 from going_modular.engine import predict, train_step
-from going_modular.freezing import unfreeze_last
 from going_modular.networks import blueprint
 from going_modular.runs import best_row
 from going_modular.utils import save_model
@@ -117,9 +116,7 @@ def restore_checkpoint(
 def load_weights(config: Config, model: torch.nn.Module, names: list[str]) -> list[str]:
     """Load config.weights into a model; return what is to be said about it.
 
-    The head stays as it is if the weights are of other classes, such as ImageNet's. A
-    network that others pretrain stands still then, but for its head and the last
-    ``config.unfreeze`` blocks.
+    The head stays as it is if the weights are of other classes, such as ImageNet's.
 
     Raises:
         FileNotFoundError, ValueError: as ``load_model``.
@@ -130,8 +127,7 @@ def load_weights(config: Config, model: torch.nn.Module, names: list[str]) -> li
     state = check_fit(read_plain(path), model, path, compare=False)
     with contextlib.suppress(OSError, ValueError):  # there are weights alone
         others = read_config(path)[1]
-    network, wider = blueprint(config, len(names) + 1)
-    found = wider.state_dict().items()
+    found = blueprint(config, len(names) + 1)[1].state_dict().items()
     head = {name for name, value in found if value.shape != own[name].shape}
     fits = all(name in state and state[name].shape == own[name].shape for name in head)
     if others != names or not fits:
@@ -141,10 +137,6 @@ def load_weights(config: Config, model: torch.nn.Module, names: list[str]) -> li
             name: state[name] if name in body else own[name] for name in kept | body
         }
         notes = [f"{path} knows other classes: the last layer begins anew"]
-        if network.pretrained:
-            for name, weight in model.named_parameters():
-                weight.requires_grad = name in head
-            unfreeze_last(model, config.unfreeze)
     model.load_state_dict(check_fit(state, model, path))
     return notes
 

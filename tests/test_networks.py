@@ -6,10 +6,12 @@ import pytest
 import torch
 from torchvision import models
 
+from going_modular.__main__ import main
 from going_modular.config import Config
 from going_modular.networks import NETWORKS, blueprint
 from going_modular.states import load_weights
 from going_modular.utils import set_seeds
+from tests.folders import weights_of, write_pictures
 
 
 def config_of(name, image_size=64, **more):
@@ -167,6 +169,20 @@ def test_a_file_of_imagenets_weights_is_a_body(name, change, unfreeze, cache, tm
     trained = {key for key, value in model.named_parameters() if value.requires_grad}
     assert trained == new if not unfreeze else trained > new
     assert len(trained) < len(list(model.parameters()))
+
+
+def test_what_stood_still_does_so_after_an_interruption(cache, tmp_path):
+    data = write_pictures(tmp_path / "data", ("a", "b"), {"train": 8, "valid": 4})
+    torch.save(models.get_model("resnet18").state_dict(), tmp_path / "given.pth")
+    more = "--model torchvision:resnet18 --image-size 32 --augment none --batch-size 8"
+    more += f" --schedule constant --data {data} --weights {tmp_path / 'given.pth'}"
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert main(["train", "--out", str(whole), "--epochs", "2", *more.split()]) == 0
+    assert main(["train", "--out", str(cut), "--epochs", "1", *more.split()]) == 0
+    (tmp_path / "given.pth").unlink()  # it has its own by now
+    assert main(["train", "--out", str(cut), "--resume", "--epochs", "2"]) == 0
+    found, wanted = weights_of(cut, "last.pt"), weights_of(whole, "last.pt")
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("other", ["resnet34", "resnet50", "mobilenet_v2"])
