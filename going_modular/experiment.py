@@ -15,7 +15,7 @@ from going_modular.config import MAY_CHANGE, Config
 from going_modular.data_setup import create_transforms
 from going_modular.distributed import ALONE, Group, check_batch_split
 from going_modular.folders import fingerprint, open_folders
-from going_modular.networks import blueprint
+from going_modular.networks import Network, blueprint
 from going_modular.runs import best_row
 from going_modular.schedules import SCHEDULES
 from going_modular.states import (
@@ -67,6 +67,22 @@ class Experiment:
         }
 
 
+def load_folders(config: Config, network: Network, group: Group) -> Any:
+    """Return the Folders of config.data, whose loaders give this process its part.
+
+    Raises:
+        OSError, ValueError: as ``open_folders`` and ``check_batch_split``.
+    """
+    numbers = (config.image_size, config.augment, network.mean, network.std)
+    transforms = create_transforms(*numbers, resize=config.resize)
+    folders: Any = open_folders(config, transforms)
+    for loader in folders[:2]:
+        loader.batch_sampler.rank, loader.batch_sampler.size = group
+    sizes = (len(loader.dataset) for loader in folders[:2])
+    check_batch_split(group, config.batch_size, *sizes)
+    return folders
+
+
 def setup(
     config: Config,
     device: torch.device | str | None = None,
@@ -85,9 +101,8 @@ def setup(
         weights: begin from config.weights; a training that goes on has its own.
 
     Raises:
-        OSError, ValueError: as ``open_folders``, ``check_batch_split`` and
-            ``load_weights``; ValueError also if there is no such name or device, or
-            sizes fit no model or memory.
+        OSError, ValueError: as ``load_folders`` and ``load_weights``; ValueError also
+            if there is no such name or device, or sizes fit no model or memory.
     """
     device = get_device(device)
     network, model = blueprint(config)  # a mistake is found before pictures are read
@@ -97,16 +112,10 @@ def setup(
     update = Updater(config.precision, config.accumulate, device, share=share)
     found, pictures, notes, counts = loaders, {}, [], []
     if not found:
-        numbers = (config.image_size, config.augment, network.mean, network.std)
-        transforms = create_transforms(*numbers, resize=config.resize)
-        folders: Any = open_folders(config, transforms)
-        *found, notes = folders
-        for split, loader in zip(("train", "valid"), found, strict=False):
-            pictures[split] = fingerprint(loader.dataset)
-            loader.batch_sampler.rank, loader.batch_sampler.size = group
-        sizes = (len(loader.dataset) for loader in found[:2])
-        check_batch_split(group, config.batch_size, *sizes)
-        counts = [count for count, _ in pictures["train"].values()]
+        *found, notes = load_folders(config, network, group)
+        train, valid = (fingerprint(loader.dataset) for loader in found[:2])
+        pictures = {"train": train, "valid": valid}
+        counts = [count for count, _ in train.values()]
     names = found[2]
     set_seeds(config.seed, config.deterministic)
     model = (network.pretrained or network.build)(config, len(names))
