@@ -247,11 +247,17 @@ def test_each_lesson_leads_to_the_next_and_back():
 # ---- INSTRUCTORS.md
 
 
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
-def test_the_instructors_page_names_what_the_notebook_has(root, path):
+def plan_of(root, path):
+    """Return a lesson's part of the page for instructors."""
     page = (root / "INSTRUCTORS.md").read_text(encoding="utf-8")
     parts = re.split(r"^## (?=\d\d · )", page, flags=re.MULTILINE)
     (plan,) = (part for part in parts if part.startswith(path.stem[:2]))
+    return plan
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_the_instructors_page_names_what_the_notebook_has(root, path):
+    plan = plan_of(root, path)
     text = "\n".join(
         cell.source for cell in read(path).cells if cell.cell_type == "markdown"
     )
@@ -264,6 +270,21 @@ def test_the_instructors_page_names_what_the_notebook_has(root, path):
         "each exercise: in class, at home or skipped"
     )
     assert sum(map(int, re.findall(r"^\| (\d+) \|", plan, re.MULTILINE))) == 90
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_the_instructors_page_answers_each_predict(root, path):
+    asked, section = [], None
+    for cell in read(path).cells:
+        if cell.cell_type == "markdown":
+            marks = re.finditer(r"^## (\d+) · |\*\*Predict:\*\*", cell.source, re.M)
+            for mark in marks:
+                if mark[1]:
+                    section = mark[1]
+                else:
+                    asked.append(section)
+    (rows,) = re.findall(r"<summary>Predicts.*?</details>", plan_of(root, path), re.S)
+    assert re.findall(r"^\d+\. §(\d+): \*.+?\?\* \*\*", rows, re.M) == asked
 
 
 # ---- README's commands, word for word
