@@ -349,8 +349,9 @@ def check_diagnoses(diagnoses: object) -> None:
 
 @exercise("10.6", "Eight cures")
 def check_cure(cure: Callable) -> None:
-    for illness in random.sample(list(MAKE_ILL), len(MAKE_ILL)):
-        seed, k = random.randrange(10**6), random.randrange(2)
+    cases = [(illness, k) for illness in MAKE_ILL for k in (0, 1)]
+    for illness, k in random.sample(cases, len(cases)):
+        seed = random.randrange(10**6)
         patient = fall_ill(illness, seed, k)
         sound = Patient(seed)  # the same, before it fell ill
         case = f'a patient with "{illness}"'

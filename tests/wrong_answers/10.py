@@ -189,6 +189,7 @@ WRONG = {
             "patient.valid_labels = (patient.valid_labels + shift) % 10",
         ),
         CURE.replace("patient.labels - shift", "patient.labels + shift"),
+        CURE.replace("patient.labels - shift", "patient.labels - 1"),
         CURE.replace(
             "patient.optimizer = torch.optim.AdamW(patient.model.parameters(), lr=4e-3)",
             "patient.optimizer.step()",
