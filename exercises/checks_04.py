@@ -369,6 +369,7 @@ def _pixel_hint(answer: torch.Tensor, moved: torch.Tensor, size: int) -> str:
 
 
 NEAR_HINTS = [  # for the first of these that is in the picture's description
+    ("white", "black and white are 255 apart: int8 and uint8 have no room for that."),
     ("darker by", "what is 3 - 5 in uint8? And at most the limit includes the limit."),
     ("by exactly", "at most the limit includes the limit itself."),
     ("one more", "the mean difference to each training picture is above the limit."),
@@ -405,6 +406,10 @@ def _near(
         "pixels": (checkered.reshape(exact.shape), True),
         "a training picture upside down": (turned, False),
         "a picture of its own": (stranger, False),
+        "a white picture, where one of the training pictures is black": (
+            torch.full_like(exact, 255),
+            False,
+        ),
         "a training picture, one half brighter and one darker": (
             opposite.reshape(exact.shape),
             False,
@@ -449,9 +454,10 @@ def _near_hint(
 
 @exercise("04.4", "Near copies")
 def check_near_copies(near_copies: Callable) -> None:
-    for N, limit, C in ((9, 3, 3), (7, 5, 1), (8, 2, 2)):
+    for N, limit, C in ((10, 3, 3), (7, 5, 1), (8, 2, 2)):
         shape = (C, random.randint(4, 6), random.randint(4, 6))
         train = torch.randint(40, 200, (N, *shape), dtype=torch.uint8)
+        train[-1] = torch.randint(2, shape)  # black
         test, expected, names = _near(train, limit)
         given = train.clone(), test.clone()
         case = (
@@ -517,9 +523,13 @@ def _flip_hint(answer: torch.Tensor, images: torch.Tensor, lined: torch.Tensor) 
         return "all pictures are treated alike: line up `coins` with the axis B."
     if torch.equal(answer, torch.where(lined, images, mirrored)):
         return "those whose coin is False are mirrored."
-    for dim, name in ((0, "the batch"), (1, "the channels"), (2, "top and bottom")):
+    for dim, what in (
+        (0, "reverse the order of the batch"),
+        (1, "reverse the channels"),
+        (2, "swap top and bottom"),
+    ):
         if torch.equal(answer, torch.where(lined, images.flip(dims=[dim]), images)):
-            return f"you swap {name}; left to right is the axis W of (B, C, H, W)."
+            return f"you {what}; left to right is the axis W of (B, C, H, W)."
     return "compare your first picture with the one you were given, and its coin."
 
 

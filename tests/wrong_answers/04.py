@@ -160,6 +160,8 @@ def fit_with_patience(model, one_epoch, measure, patience, epochs):
         changed(FIT, ("    image = image.permute(2, 0, 1)\n", "")),
     ],
     "04.4": [
+        # signed bytes wrap around, too: black and white would be near
+        changed(NEAR, ("train_images.flatten(1).float()", "train_images.flatten(1).to(torch.int8)"), ("test_images.flatten(1).float()", "test_images.flatten(1).to(torch.int8)"), ("apart.mean", "apart.float().mean")),
         # bytes have no negative numbers
         changed(NEAR, ("train_images.flatten(1).float()", "train_images.flatten(1)"), ("test_images.flatten(1).float()", "test_images.flatten(1)"), ("apart.mean", "apart.float().mean")),
         changed(NEAR, (".abs()", "")),
