@@ -55,7 +55,7 @@ CARDS = {
     "05": Figure("Resumed with the weights alone"),
     "07": Figure("Nine runs: a grid tries three"),
     "08": Figure("Four equations are the whole", (0, 0.1, 0.58, 0.955)),
-    "09": Figure('The share of "not sure" notices it'),
+    "09": Figure("The alarm (red) needs no label"),
     "10": Figure("Large products reach the roof"),
 }
 STRIP = [  # in rows
