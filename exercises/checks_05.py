@@ -83,7 +83,7 @@ def check_export_cells(export_cells):
         if got[name] != text:
             raise Wrong(
                 f"the text of {name} is {got[name]!r}",
-                f"expected {text!r}: without the directive's line, and nothing else "
+                f"expected {text!r}: without the first line, and nothing else "
                 "taken away; the cells in order, with one empty line between two",
             )
 
