@@ -319,11 +319,20 @@ def check_log_softmax(log_softmax):
                 hint,
             )
     logits = small.clone().requires_grad_()
-    if not log_softmax(logits).requires_grad:
+    got, weights = log_softmax(logits), torch.randn(5, 4)
+    if not got.requires_grad:
         raise Wrong(
             "no gradient flows back from your result to the logits",
             "a loss is built on it: stay with torch's operations, without detach, "
             "item or tolist",
+        )
+    (gradient,) = torch.autograd.grad(got, logits, weights)
+    expected = weights - small.softmax(dim=1) * weights.sum(dim=1, keepdim=True)
+    if (gradient - expected).abs().max() > 1e-4:
+        raise Wrong(
+            "the values are right, but the gradient of your result is not",
+            "a part of it was cut off: the sum of the powers depends on the logits, "
+            "too, so do not detach it",
         )
 
 

@@ -74,6 +74,11 @@ def pick_threshold(probs, labels, min_recall):
         "def log_softmax(logits):\n    return (torch.softmax(logits, dim=1) + 1e-12).log()",
         "def log_softmax(logits):\n    logits -= logits.amax(dim=1, keepdim=True)\n    return logits - logits.exp().sum(dim=1, keepdim=True).log()",
         "def log_softmax(logits):\n    s = (logits - logits.amax(dim=1, keepdim=True)).detach()\n    return s - s.exp().sum(dim=1, keepdim=True).log()",
+        """\
+def log_softmax(logits):
+    s = logits - logits.amax(dim=1, keepdim=True)
+    return s - s.detach().exp().sum(dim=1, keepdim=True).log()
+""",
     ],
     "02.6": [
         "def confusion_matrix(predictions, labels, num_classes):\n    counts = torch.bincount(labels * 10 + predictions, minlength=100)\n    return counts[:100].reshape(10, 10)[:num_classes, :num_classes]",
