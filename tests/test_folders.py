@@ -555,9 +555,9 @@ def test_a_process_decodes_its_part_alone(folder, monkeypatch, size):
     monkeypatch.setattr(image_folder, "read_picture", read)
     seen = []
     for rank in range(size):
-        settings = {"rank": rank, "size": size}
-        loaders = create_dataloaders(folder, folder, v2.PILToTensor(), 4, **settings)
+        loaders = create_dataloaders(folder, folder, v2.PILToTensor(), 4)
         for loader in loaders[:2]:
+            loader.batch_sampler.rank, loader.batch_sampler.size = rank, size
             decoded.clear()
             labels = torch.cat([y for _, y in loader])
             assert len(decoded) == len(labels) == loader.batch_sampler.count
@@ -595,9 +595,9 @@ def test_a_seeded_image_is_the_same_in_every_batch_and_process(
     seen = []
     for rank in range(size):
         torch.manual_seed(rank)
-        settings = {"prepare": prepare, "rank": rank, "size": size}
         arguments = (folder, folder, transform, 4, num_workers)
-        loader, *_ = create_dataloaders(*arguments, **settings)
+        loader, *_ = create_dataloaders(*arguments, prepare=prepare)
+        loader.batch_sampler.rank, loader.batch_sampler.size = rank, size
         seen += [image.numpy().tobytes() for X, _ in loader for image in X]
     assert len(seen) == 10 and set(seen) == alone
 
