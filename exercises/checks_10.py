@@ -367,9 +367,9 @@ def check_cure(cure: Callable) -> None:
                 "each parameter must want a gradient, and the optimizer must hold it.",
             )
         patient.judge()
-        judged = _logits(patient)
+        judged = patient.logits()
         patient.model.eval()
-        apart = (judged - _logits(patient)).abs().max()
+        apart = (judged - patient.logits()).abs().max()
         if apart > 1e-3:
             raise Wrong(
                 f"{case} is judged by answers that differ by up to {apart:.2g} from "
@@ -449,15 +449,9 @@ def _check_loading(patient: Patient, case: str) -> None:
         )
 
 
-@torch.no_grad()
-def _logits(patient: Patient) -> torch.Tensor:
-    """Return the answers on the valid pictures, in the mode that the model is in."""
-    return patient.model((patient.valid_images - 0.286) / 0.353)
-
-
 def _accuracy(patient: Patient, sound: Patient) -> float:
     """Return the accuracy on the labels that were there before it fell ill."""
-    found = _logits(patient).argmax(dim=1)
+    found = patient.logits().argmax(dim=1)
     return (found == sound.valid_labels).float().mean().item()
 
 

@@ -75,8 +75,13 @@ class Patient:
     def judge(self) -> float:
         """Return the accuracy on the valid pictures."""
         self.before_judging()
-        logits = self.model((self.valid_images - 0.286) / 0.353)
-        return (logits.argmax(dim=1) == self.valid_labels).float().mean().item()
+        found = self.logits().argmax(dim=1)
+        return (found == self.valid_labels).float().mean().item()
+
+    @torch.no_grad()
+    def logits(self) -> torch.Tensor:
+        """Return the answers on the valid pictures, in the mode the model is in."""
+        return self.model((self.valid_images - 0.286) / 0.353)
 
     def linears(self) -> list[nn.Linear]:
         """Return the model's linear layers, first to last."""

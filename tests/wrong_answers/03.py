@@ -52,6 +52,18 @@ def train_network(images, labels):
 """
 
 
+PIXEL_BY_PIXEL = """\
+def convolve(images, weight, bias):
+    B, C, H, W = images.shape
+    K = weight.shape[-1]
+    out = images.new_zeros(B, len(weight), H - K + 1, W - K + 1)
+    for i in range(H - K + 1):
+        for j in range(W - K + 1):
+            window = images[:, None, :, i : i + K, j : j + K]
+            out[:, :, i, j] = (window * weight).sum(dim=(2, 3, 4)) + bias
+    return out
+"""
+
 WRONG = {
     "03.1": [
         "def make_batches(images, labels, batch_size, generator):\n    order = torch.randperm(len(images), generator=generator)\n    return [((images[part].unsqueeze(1) / images[part].max()).float(), labels[part]) for part in order.split(batch_size)]",
@@ -115,30 +127,17 @@ WRONG = {
         changed(CONVOLVE, ("dim=1)", "dim=0)")),
         changed(CONVOLVE, ("windows * kernel", "windows[:, :1] * kernel[:1]")),
         changed(CONVOLVE, ("windows * kernel", "windows[:1] * kernel")),
-        # every pixel by itself
-        """\
-def convolve(images, weight, bias):
-    B, C, H, W = images.shape
-    K = weight.shape[-1]
-    out = images.new_zeros(B, len(weight), H - K + 1, W - K + 1)
-    for i in range(H - K + 1):
-        for j in range(W - K + 1):
-            window = images[:, None, :, i : i + K, j : j + K]
-            out[:, :, i, j] = (window * weight).sum(dim=(2, 3, 4)) + bias
-    return out
-""",
-        # every pixel by itself, in as few calls as can be
-        """\
-def convolve(images, weight, bias):
-    B, C, H, W = images.shape
-    K = weight.shape[-1]
-    out = images.new_zeros(B, len(weight), H - K + 1, W - K + 1)
-    for i in range(H - K + 1):
-        for j in range(W - K + 1):
-            window = images[:, :, i : i + K, j : j + K]
-            out[:, :, i, j] = torch.einsum("bcij,ocij->bo", window, weight)
-    return out + bias[:, None, None]
-""",
+        PIXEL_BY_PIXEL,
+        # in as few calls as can be
+        changed(
+            PIXEL_BY_PIXEL,
+            ("images[:, None, :, i", "images[:, :, i"),
+            (
+                "(window * weight).sum(dim=(2, 3, 4)) + bias",
+                'torch.einsum("bcij,ocij->bo", window, weight)',
+            ),
+            ("return out", "return out + bias[:, None, None]"),
+        ),
         # float32 whatever comes
         changed(CONVOLVE, ("dim=1)", "dim=1).float()")),
         # the images are changed
