@@ -273,8 +273,12 @@ def samples(count):
 
 
 def small_model():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3))
+    """Return the same model always, even from threads, which share torch's own seed."""
+    generator = torch.Generator().manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3))
+    for values in model.parameters():
+        nn.init.normal_(values, std=0.5, generator=generator)
+    return model
 
 
 @pytest.mark.parametrize("accumulate", [1, 2, 3])
