@@ -5,6 +5,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
+from torchvision.models import EfficientNet_B2_Weights
 
 # Grays and mid-tones below keep their contrast on white and on dark pages.
 INK, FORWARD, BACK = "#444444", "#1f77b4", "#d62728"
@@ -51,6 +52,37 @@ def plot_grids(grids: dict[str, torch.Tensor], title: str = "") -> plt.Figure:
     return fig
 
 
+def plot_broadcast(
+    left: torch.Tensor, sign: str, right: torch.Tensor, result: torch.Tensor
+) -> plt.Figure:
+    """Draw ``left`` and ``right`` stretched to the shape of their result, beside it.
+
+    Args:
+        left: one side, a tensor of one or two axes.
+        sign: of the operation, as "+".
+        right: the other side.
+        result: what the operation gives.
+    """
+    shape = tuple(result.shape)
+    grids = {
+        f"{tuple(left.shape)}": left.expand(shape),
+        f"{sign} {tuple(right.shape)}": right.expand(shape),
+        f"= {shape}": result,
+    }
+    title = f"Pale cells are repeats: both are stretched to {shape}"
+    return plot_grids(grids, title)
+
+
+def plot_sums(table: torch.Tensor) -> plt.Figure:
+    """Draw a matrix (N, D) beside its sums along each of its axes."""
+    grids = {
+        f"votes {tuple(table.shape)}": table,
+        "sum(dim=0)": table.sum(dim=0, keepdim=True),  # (N, D) -> (1, D)
+        "sum(dim=1)": table.sum(dim=1, keepdim=True),  # (N, D) -> (N, 1)
+    }
+    return plot_grids(grids, title="dim=0 adds down, dim=1 adds across")
+
+
 def _draw_grid(ax: plt.Axes, grid: torch.Tensor) -> None:
     """Draw the numbers of a vector or matrix into axes, and name its dimensions."""
     cells = torch.atleast_2d(grid)  # (D,) -> (1, D)
@@ -88,17 +120,15 @@ def _cell(
     ax.text(x + size / 2, y + size / 2, text, fontsize=9, color=INK, **MIDDLE)
 
 
-def plot_top_five(
-    photos: Sequence[Any], probs: torch.Tensor, names: Sequence[str], title: str
-) -> plt.Figure:
+def plot_top_five(photos: Sequence[Any], probs: torch.Tensor) -> plt.Figure:
     """Draw photographs, each with the five most probable names beside it.
 
     Args:
         photos: N pictures.
-        probs: (N, K), a probability for each of the K names.
-        names: K of them.
-        title: of the figure.
+        probs: (N, 1000), a probability for each of ImageNet's names.
     """
+    names = EfficientNet_B2_Weights.DEFAULT.meta["categories"]
+    title = "The network names the striped cat, and mistakes the orange one"
     fig, axes = plt.subplots(
         1,
         2 * len(photos),
@@ -119,6 +149,20 @@ def plot_top_five(
         label += f"; photograph {number}: {names[places[0]]} {best[0]:.0%}"
     fig.suptitle(title, fontsize=11)
     fig.set_label(label)
+    return fig
+
+
+def plot_channels(photo: Any, image: torch.Tensor) -> plt.Figure:
+    """Draw a photograph and, in gray, the three channels of its tensor (C, H, W)."""
+    # Matplotlib has another use for the word: its axes are fields to draw in.
+    fig, axes = plt.subplots(1, 4, figsize=(9, 2.9), layout="constrained")
+    axes[0].imshow(photo)
+    axes[0].set(xlabel="W (pixels)", ylabel="H (pixels)")
+    colors = ("red", "green", "blue")
+    for ax, channel, color in zip(axes[1:], image, colors, strict=True):
+        ax.imshow(channel, cmap="gray", vmin=0, vmax=255)
+        ax.set(xlabel=f"{color} channel")
+    fig.suptitle("The orange cat is bright in red, the wall in blue")
     return fig
 
 
@@ -177,13 +221,21 @@ def plot_learning(
     return fig
 
 
-def plot_gains(dark: torch.Tensor, gains: dict[str, float], title: str) -> plt.Figure:
-    """Draw a photograph (C, H, W) times each of the factors, named by the keys."""
+def plot_gains(dark: torch.Tensor, right: float, wrong: float) -> plt.Figure:
+    """Draw a darkened photograph undone by 2.5, and by two factors that were learned.
+
+    Args:
+        dark: (C, H, W), 0 to 1.
+        right: learned from equal shapes.
+        wrong: learned from (B, 1) and (B,).
+    """
+    gains = {"original": 2.5, "equal shapes": right, "(B, 1) and (B,)": wrong}
     size = (2 * len(gains) + 1, 2.6)
     fig, axes = plt.subplots(1, len(gains), figsize=size, layout="constrained")
     for ax, (name, gain) in zip(axes, gains.items(), strict=True):
         ax.imshow((gain * dark).clamp(0, 1).permute(1, 2, 0))  # -> (H, W, C)
         ax.set(xticks=[], yticks=[], xlabel=f"{name}: × {gain:.2f}")
+    title = f"Equal shapes: × {right:.2f}. A shape nobody checked: × {wrong:.2f}"
     fig.suptitle(title, fontsize=11)
     return fig
 
@@ -196,6 +248,17 @@ def plot_permuted(permuted: torch.Tensor, reshaped: torch.Tensor) -> plt.Figure:
     axes[0].set(xlabel="W (pixels), permuted", ylabel="H (pixels)")
     axes[1].set(xlabel="W (pixels), reshaped")
     fig.suptitle("Right shape, wrong picture: reshape never moves an axis")
+    return fig
+
+
+def plot_mask(mask: torch.Tensor, cutout: torch.Tensor) -> plt.Figure:
+    """Draw a mask (H, W) beside the image (C, H, W) that it has cut out."""
+    fig, axes = plt.subplots(1, 2, figsize=(6, 3.3), layout="constrained")
+    axes[0].imshow(mask, cmap="gray")
+    axes[1].imshow(cutout.permute(1, 2, 0))  # (C, H, W) -> (H, W, C)
+    axes[0].set(xlabel="W (pixels), mask: white is True", ylabel="H (pixels)")
+    axes[1].set(xlabel="W (pixels), picture")
+    fig.suptitle("One comparison cuts the cat out of its picture")
     return fig
 
 
@@ -235,13 +298,17 @@ def plot_tangent(function: Callable, x: float, slope: float) -> plt.Figure:
     return fig
 
 
-def plot_graph(values: dict[str, float], slopes: dict[str, float]) -> plt.Figure:
+def plot_graph(**steps: torch.Tensor) -> plt.Figure:
     """Draw how loss = (w · x - y)² is calculated, and its slopes on their way back.
 
     Args:
-        values: of w, x, y, product, error and loss.
-        slopes: of the loss along w, product, error and loss.
+        steps: w, x, y, product, error and loss, after ``loss.backward()``; the slope of
+            the loss along each is drawn where it was kept.
     """
+    values = {name: step.item() for name, step in steps.items()}
+    slopes = {
+        name: step.grad.item() for name, step in steps.items() if step.grad is not None
+    }
     title = "Values flow to the right, slopes flow back and multiply on the way"
     fig, ax = _blank(9, 3.1, title)
     places = {
