@@ -24,7 +24,7 @@ def plot_points(
     return ax
 
 
-def plot_line_loss(confidence: torch.Tensor, losses: torch.Tensor) -> plt.Axes:
+def plot_line_loss(confidence: torch.Tensor, losses: list[float]) -> plt.Axes:
     """Draw the loss of a line over its confidence, and that of "fifty-fifty"."""
     _, ax = plt.subplots(figsize=(6, 3), layout="constrained")
     ax.plot(confidence, losses, label="the line with the best accuracy")
@@ -34,6 +34,43 @@ def plot_line_loss(confidence: torch.Tensor, losses: torch.Tensor) -> plt.Axes:
     ax.set_title("The best line's loss is worse than that of no opinion")
     ax.legend()
     return ax
+
+
+def plot_line_task(model: nn.Module, X: torch.Tensor, y: torch.Tensor) -> plt.Axes:
+    """Draw a model's boundary, and lesson 01's line, which labeled the points."""
+    title = "Where a line is the answer, the model finds it"
+    _, ax = plt.subplots(figsize=(4.2, 3.8), layout="constrained")
+    plot_decision_boundary(model, X, y, title, ax)
+    ax.axline((0, 0.3), slope=0.7, color="C3", ls="--", label="the true line")
+    ax.legend(loc="lower left")
+    return ax
+
+
+def plot_boundaries(
+    panels: dict[str, tuple[nn.Module, torch.Tensor, torch.Tensor]],
+) -> plt.Figure:
+    """Draw decision boundaries side by side, with the first 200 points at most.
+
+    Args:
+        panels: a model, points (N, 2) and their labels, by the panel's title.
+    """
+    fig, axes = plt.subplots(
+        1, len(panels), figsize=(3.5 * len(panels), 3.3), layout="constrained"
+    )
+    for ax, (title, (model, X, y)) in zip(axes, panels.items(), strict=True):
+        plot_decision_boundary(model, X[:200], y[:200], title, ax)
+    return fig
+
+
+def plot_functions(x: torch.Tensor, functions: dict[str, torch.Tensor]) -> plt.Figure:
+    """Draw functions side by side: their values at x (N,), by the panel's title."""
+    fig, axes = plt.subplots(
+        1, len(functions), figsize=(3.3 * len(functions), 3), layout="constrained"
+    )
+    for ax, (title, values) in zip(axes, functions.items(), strict=True):
+        ax.plot(x, values)
+        ax.set(xlabel="x", ylabel="output", title=title)
+    return fig
 
 
 def plot_snapshots(
@@ -61,14 +98,15 @@ def plot_snapshots(
     return fig
 
 
-def plot_network(sizes: list[int], names: list[str], title: str) -> plt.Axes:
+def plot_network(sizes: list[int], title: str) -> plt.Axes:
     """Draw a network of linear layers: a column of circles a layer, a line a weight.
 
     Args:
         sizes: how many numbers there are before the first layer and after each.
-        names: what stands below each column.
         title: of the figure.
     """
+    names = [f"{size} units, ReLU\n(B, {size})" for size in sizes]
+    names[0], names[-1] = f"features\n(B, {sizes[0]})", f"logit\n(B, {sizes[-1]})"
     _, ax = plt.subplots(figsize=(8.5, 4.2), layout="constrained")
     heights = [torch.linspace(-1, 1, n) * min(1, n / 8) for n in sizes]
     for left, (before, after) in enumerate(zip(heights, heights[1:], strict=False)):
@@ -188,6 +226,31 @@ def plot_chain(logits: list[float], threshold: float, title: str) -> plt.Axes:
             ax.add_patch(FancyArrowPatch(start, end, shrinkA=0, shrinkB=0, **arrow))
     ax.set(xlabel="logit", ylabel="probability of class 1", title=title)
     ax.set(xlim=(-6, 6), ylim=(-0.05, 1.05))
+    return ax
+
+
+def plot_price(probs: torch.Tensor) -> plt.Axes:
+    """Draw the cross-entropy of the probability of the right class, and examples."""
+    right = torch.linspace(0.005, 1, 200)
+    _, ax = plt.subplots(figsize=(6, 3), layout="constrained")
+    ax.plot(right, -right.log())
+    ax.plot(probs, -probs.log(), "o")
+    undecided, arrow = (0.5, math.log(2)), {"arrowstyle": "->"}
+    ax.annotate("undecided: log 2", undecided, (0.55, 1.6), arrowprops=arrow)
+    ax.set(xlabel="probability given to the right class", ylabel="loss")
+    ax.set_title("Doubt costs a little, being sure and wrong costs a lot")
+    return ax
+
+
+def plot_scores(
+    thresholds: torch.Tensor, scores: dict[str, list[float]], title: str
+) -> plt.Axes:
+    """Draw scores over the threshold, a line each."""
+    _, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    for name, values in scores.items():
+        ax.plot(thresholds, values, label=name)
+    ax.set(xlabel="threshold (probability)", ylabel="score (0 to 1)", title=title)
+    ax.legend()
     return ax
 
 

@@ -81,8 +81,8 @@ RESULTS = {
         "to {0}",
     ),
     "02": Result(
-        '"without ReLU": lambda',
-        r"linear +\d+ +([\d.]+).*with ReLU +\d+ +([\d.]+)",
+        'print(f"without ReLU ',
+        r"one linear layer +([\d.]+).*with ReLU, seed 0 +([\d.]+)",
         "two circles told apart: accuracy {1}, where a straight line has {0}",
     ),
     "03": Result(
