@@ -471,7 +471,7 @@ PARAMETERS, SLOWER, LEAD = 75_450, 8, 0.01
 
 
 def _lessons_training(images: torch.Tensor, labels: torch.Tensor) -> nn.Module:
-    """Return the lesson's network after the lesson's training: three epochs."""
+    """Return the lesson's network after three epochs of the lesson's training."""
     model = CNNModel()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.01)
     steps = 3 * -(-len(images) // 128)

@@ -87,29 +87,31 @@ class TinyVGG(nn.Module):
         return self.classifier(self.conv_block_2(self.conv_block_1(images)))
 
 
-def conv_group(in_channels: int, out_channels: int, pool: bool) -> list[nn.Module]:
-    """Return layers that keep H and W, or halve them if pool is true."""
-    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
-    layers: list[nn.Module] = [conv]
-    if pool:
-        layers.append(nn.MaxPool2d(2))
-    # in place: no copy of the maps
-    return [*layers, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
-
-
-def conv_stage(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Return a stage: (B, C, H, W) -> (B, out_channels, H // 2, W // 2)."""
+def first_stage(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Return layers (B, C, H, W) -> (B, out_channels, H // 2, W // 2)."""
     return nn.Sequential(
-        *conv_group(in_channels, out_channels, pool=False),
-        *conv_group(out_channels, out_channels, pool=True),
+        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
+        nn.MaxPool2d(2),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+def later_stage(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Return more layers (B, C, H, W) -> (B, out_channels, H // 2, W // 2)."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+        nn.MaxPool2d(2),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
     )
 
 
 class CNNModel(nn.Module):
-    """Stages that halve the size as channels grow, then a linear layer.
-
-    (B, in_channels, image_size, image_size) -> logits (B, num_classes).
-    """
+    """Stages that halve the size, then a linear layer: (B, C, H, W) -> (B, K)."""
 
     def __init__(
         self,
@@ -123,10 +125,12 @@ class CNNModel(nn.Module):
         super().__init__()
         check_size(image_size, at_least=2 ** len(widths))
         self.image_shape = (in_channels, image_size, image_size)
-        first = nn.Sequential(*conv_group(in_channels, widths[0], pool=True))
-        stages = [conv_stage(C, D) for C, D in pairwise(widths)]
-        self.features = nn.Sequential(first, *stages)
-        inputs = widths[-1] * (image_size // 2 ** len(widths)) ** 2
+        stages = [first_stage(in_channels, widths[0])]
+        for C, D in pairwise(widths):
+            stages.append(later_stage(C, D))
+        self.features = nn.Sequential(*stages)
+        side = image_size // 2 ** len(widths)  # halved by each stage
+        inputs = widths[-1] * side**2
         self.classifier = nn.Sequential(
             nn.Flatten(), nn.Dropout(dropout), nn.Linear(inputs, num_classes)
         )

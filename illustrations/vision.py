@@ -9,7 +9,7 @@ from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 from torch.nn import functional as F
 
-from going_modular.plots import new_axes
+from going_modular.plots import new_axes, plot_images
 
 RIGHT, WRONG, ORANGE = "#1b7f3b", "#c0392b", "#e67e22"
 
@@ -20,12 +20,13 @@ def draw_answers(
     truths: torch.Tensor,
     class_names: Sequence[str],
     title: str = "",
+    columns: int = 10,
 ) -> plt.Figure:
     """Draw images (N, H, W) below the answers, wrong ones red with the truth.
 
     Answers and truths are the numbers of classes, N or more.
     """
-    axes = new_axes(1.15, 1.45, len(images), 10, title)
+    axes = new_axes(1.15, 1.45, len(images), columns, title)
     for ax, image, k, truth in zip(axes, images, answers, truths, strict=False):
         ax.imshow(image.numpy(), cmap="gray", vmin=0)
         right = bool(k == truth)
@@ -35,6 +36,22 @@ def draw_answers(
         ax.set_title(caption, fontsize=8, color=RIGHT if right else WRONG)
         ax.axis("off")
     return plt.gcf()
+
+
+def draw_classes(
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    class_names: Sequence[str],
+    title: str = "",
+    rows: int = 3,
+) -> plt.Figure:
+    """Draw the first images (N, H, W) of each class, a column for each class."""
+    classes = range(len(class_names))
+    firsts = [(labels == k).nonzero()[:rows, 0].tolist() for k in classes]
+    picks = [firsts[k][row] for row in range(rows) for k in classes]
+    names = [class_names[k] for k in labels[picks]]
+    columns = len(class_names)
+    return plot_images(images[picks].unsqueeze(1), names, title, columns)
 
 
 def draw_numbers(
@@ -156,18 +173,18 @@ def draw_network(
 
 
 def draw_receptive_fields(
-    image: torch.Tensor, fields: dict[str, int], title: str = ""
+    image: torch.Tensor, sides: Sequence[int], title: str = ""
 ) -> plt.Figure:
     """Draw on an image (H, W) the square that one number of each stage looks at.
 
     Args:
         image: (H, W).
-        fields: side of the square in pixels by what sees it; padding may stick out.
+        sides: of the square in pixels, stage by stage; padding may stick out.
         title: of the figure.
     """
-    axes = new_axes(2.3, 2.6, len(fields), 8, title)
+    axes = new_axes(2.3, 2.6, len(sides), 8, title)
     H, W = image.shape
-    for ax, (name, side) in zip(axes, fields.items(), strict=True):
+    for number, (ax, side) in enumerate(zip(axes, sides, strict=True), start=1):
         ax.imshow(image.numpy(), cmap="gray")
         corner = W / 2 - side / 2 - 0.5, H / 2 - side / 2 - 0.5
         style: Any = {"facecolor": ORANGE, "alpha": 0.35, "clip_on": False}
@@ -180,7 +197,7 @@ def draw_receptive_fields(
         }
         ax.add_patch(Rectangle(corner, side, side, **edge))
         ax.set(xlim=(-4.5, W + 3.5), ylim=(H + 3.5, -4.5))
-        ax.set_title(f"{name}: {side} × {side}", fontsize=9)
+        ax.set_title(f"stage {number}: {side} × {side}", fontsize=9)
         ax.axis("off")
     return plt.gcf()
 
@@ -205,25 +222,22 @@ def draw_equivariance(
 
 
 def draw_reliability(
-    confidence: torch.Tensor, right: torch.Tensor, edges: Sequence[float]
+    confidence: torch.Tensor,
+    right: torch.Tensor,
+    levels: Sequence[tuple[float, float]],
 ) -> plt.Figure:
     """Draw how often a model is right (N,) at each level of its confidence (N,).
 
     Args:
         confidence: the probability of the answer, 0 to 1.
         right: whether the answer is right.
-        edges: limits of the levels, rising.
+        levels: the lowest and the highest confidence of each.
     """
     fig, (ax, below) = plt.subplots(
         2, 1, figsize=(6, 4.6), height_ratios=(3, 1), layout="constrained"
     )
-    names = [
-        f"{low:g} to {high:g}" for low, high in zip(edges, edges[1:], strict=False)
-    ]
-    parts = [
-        (confidence >= low) & (confidence < high)
-        for low, high in zip(edges, [*edges[1:-1], 2.0], strict=False)
-    ]
+    names = [f"{low:g} to {high:g}" for low, high in levels]
+    parts = [(confidence >= low) & (confidence <= high) for low, high in levels]
     shares = [right[part].float().mean().item() for part in parts]
     means = [confidence[part].mean().item() for part in parts]
     counts = [int(part.sum()) for part in parts]
