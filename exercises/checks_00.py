@@ -29,7 +29,8 @@ def _require_tensor(
     if answer.dtype != dtype:
         raise Wrong(
             f"your result is {answer.dtype}, it should be {dtype}",
-            hint="describe() what goes in and what comes out: which line changed it?",
+            hint="describe() what goes in and what comes out: which line changed it? "
+            "(torch.zeros and torch.tensor make float32 unless you say dtype=...)",
         )
     return answer.detach()
 
@@ -213,11 +214,12 @@ def check_hard_examples(hard_examples: Callable) -> None:
         (6, 4, 0.625),
         (12, 3, 0.375),
         (6, 3, 0.25),  # nothing is below it
+        (1, 3, 0.375),  # a batch of one, whose axis B must stay
     ):
         images, labels = torch.rand(B, 3, 4, 6), torch.randint(0, K, (B,))
         rivals = (labels + torch.randint(1, K, (B,))) % K  # another class
-        true_probs = torch.tensor([0.25, 0.375, 0.45, 0.55, 0.625, 0.8]).repeat(B // 6)
-        true_probs = true_probs[torch.randperm(B)]
+        true_probs = torch.tensor([0.25, 0.375, 0.45, 0.55, 0.625, 0.8]).repeat(2)
+        true_probs = true_probs[:B][torch.randperm(B)]
         probs = torch.full((B, K), 0.02)
         probs[torch.arange(B), labels] = true_probs
         # three in six are taken for the other class
@@ -397,7 +399,7 @@ def _recorded(function: Callable, walked: list[bool]) -> Callable:
 
 
 BEAT = 3.0  # mean error in brightness levels, of 255
-MORE = "bring the inputs around 0, as in 00.5; then a step of 1 and more steps help."
+MORE = "standardize the inputs, channel by channel, as in 00.5; then a step of 1 helps."
 
 
 @capstone("00", "Undo the filter")

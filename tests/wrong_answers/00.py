@@ -68,6 +68,9 @@ WRONG = {
         "def hard_examples(images, probs, labels, threshold):\n    return images[probs[:, labels] < threshold]",
         "def hard_examples(images, probs, labels, threshold):\n"
         "    return probs.gather(1, labels.unsqueeze(1)).squeeze(1) < threshold",
+        # a batch of one loses its axis
+        "def hard_examples(images, probs, labels, threshold):\n"
+        "    return images[probs.gather(1, labels.unsqueeze(1)).squeeze() < threshold]",
         # the hardest first
         "def hard_examples(images, probs, labels, threshold):\n"
         "    true = probs[range(len(labels)), labels]\n"
