@@ -66,15 +66,20 @@ def process_group() -> Iterator[Group]:
 
     Raises:
         ConnectionAbortedError: if another process ended.
+        ValueError: if the environment describes no group.
     """
-    size = int(os.environ.get("WORLD_SIZE", 1))
-    if size == 1:
+    names = ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "LOCAL_RANK", "RANK", "MASTER_PORT")
+    given = {name: os.environ.get(name, "") for name in names}
+    if given["WORLD_SIZE"] in ("", "1"):
         yield ALONE
         return
-    count = torch.cuda.device_count() if get_device().type == "cuda" else 0
-    has_gpus = count >= int(os.environ["LOCAL_WORLD_SIZE"])
+    if not all(map(str.isdecimal, given.values())):
+        raise ValueError(f"the environment has {given}: let torchrun set all, or none")
+    size, local_size, local_rank, *_ = map(int, given.values())
+    is_cuda = get_device().type == "cuda"
+    has_gpus = is_cuda and torch.cuda.device_count() >= local_size
     if has_gpus:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(local_rank)
     signal.signal(signal.SIGTERM, raise_lost)
     if "TORCHELASTIC_RUN_ID" in os.environ:
         threading.Thread(target=watch_parent, daemon=True).start()
