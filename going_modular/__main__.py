@@ -187,7 +187,7 @@ def main(arguments: list[str] | None = None) -> int:
             flag = flag.replace("_", "-")
             word = "=".join([SPELLINGS.get(flag, flag), *value])
         words.append(word)
-    is_first = int(os.environ.get("RANK", 0)) == 0  # it speaks for all of a group
+    is_first = not re.match("[1-9]", os.environ.get("RANK", ""))  # it speaks for all
     with contextlib.redirect_stderr(sys.stderr if is_first else io.StringIO()):
         options = vars(build_parser().parse_args(words))
     options.pop("print_completion", None)
@@ -199,6 +199,10 @@ def main(arguments: list[str] | None = None) -> int:
                 for path in (not Path(word).exists() and sorted(glob(word)) or [word])
             ]
     try:
+        if signal.getsignal(signal.SIGINT) is going_modular.stop:
+            from going_modular import experiment  # noqa: F401 - it takes seconds
+
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         COMMANDS[options.pop("command")](**options)
         return 0
     except (Exception, KeyboardInterrupt) as error:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from going_modular.checkpoints import write_json
+from going_modular.checkpoints import to_json, write_json
 from going_modular.config import MAY_CHANGE, Config
 from going_modular.data_setup import create_transforms
 from going_modular.distributed import ALONE, Group, check_batch_split
@@ -23,6 +23,7 @@ from going_modular.states import (
     read_checkpoint,
     restore_checkpoint,
     train_epoch,
+    understood,
     write_epoch,
 )
 from going_modular.updates import Updater, choose_loss, compile_model
@@ -56,13 +57,12 @@ class Experiment:
     @property
     def described(self) -> dict[str, Any]:
         """What config.json says: config, class names, versions and pictures."""
-        versions = {
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-        }
         return vars(self.config) | {
             "class_names": self.class_names,
-            "versions": versions,
+            "versions": {
+                "python": platform.python_version(),
+                "torch": str(torch.__version__),
+            },
             "pictures": self.pictures,
         }
 
@@ -144,6 +144,10 @@ def setup(
     )
 
 
+ROW = "epoch", "train_loss", "train_acc", "valid_loss", "valid_acc", "valid_balanced"
+
+
+@understood()
 def resume(experiment: Experiment, out: str | Path) -> list[dict]:
     """Put an experiment into the state of the last checkpoint in a folder.
 
@@ -194,6 +198,10 @@ def resume(experiment: Experiment, out: str | Path) -> list[dict]:
             "or choose another --out"
         )
     restore_checkpoint(last, checkpoint, made.parts)
+    # What is odd shall stumble here, not after an epoch.
+    to_json([0.0 + row[name] for row in rows for name in (*ROW, "lr")])
+    for weight, state in made.optimizer.state.items():
+        torch.stack([weight, state["exp_avg"], state["exp_avg_sq"]])
     made.train_dataloader.batch_sampler.epoch = len(rows)
     return rows
 
@@ -227,10 +235,8 @@ def run(
         write_json(out / "config.json", made.described)
     try:
         while len(rows) < config.epochs:
-            if (
-                rows
-                and 0 < config.early_stopping <= len(rows) - best_row(rows)["epoch"]
-            ):
+            best = best_row(rows, config.class_weights)["epoch"] if rows else 0
+            if rows and 0 < config.early_stopping <= len(rows) - best:
                 break
             rows.append(train_epoch(made, len(rows) + 1))
             if is_main:

@@ -13,15 +13,17 @@ from typing import NamedTuple
 from going_modular.config import Config, read_config
 
 
-def best_row(rows: list[dict]) -> dict:
+def best_row(rows: list[dict], class_weights: str = "none") -> dict:
     """Return the row with the highest valid accuracy.
 
-    Among equals the lowest valid loss decides, then the earliest epoch.
+    With class weights it is the balanced one. Among equals the lowest valid loss
+    decides, then the earliest epoch.
     """
-    return max(  # 6 digits: float32 has no more; min makes infinity of NaN
+    score = "valid_acc" if class_weights == "none" else "valid_balanced"
+    return max(  # 6 digits: float32 has no more; min and max make numbers of NaN
         rows,
         key=lambda row: (
-            round(row["valid_acc"], 6),
+            round(max(0, row[score]), 6),
             -min(math.inf, row["valid_loss"]),
         ),
     )

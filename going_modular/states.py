@@ -3,6 +3,7 @@
 
 import contextlib
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +77,26 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     content = read_plain(path)
     kinds = {"parts": dict, "epoch": int, "rows": list, "config": dict, "random": dict}
     found = content.items() if isinstance(content, dict) else ()
-    if kinds != {name: type(value) for name, value in found}:
+    is_whole = kinds == {name: type(value) for name, value in found}
+    if not is_whole or content["epoch"] != len(content["rows"]):
         raise ValueError(
             f"{path} is no checkpoint: give it the file last.pt of a training's folder"
         )
     return content
 
 
+@contextlib.contextmanager
+def understood() -> Iterator[None]:
+    """Raise ValueError in place of whatever odd values in a checkpoint lead to."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as e:
+        raise ValueError(
+            f"last.pt is of another kind of training ({e}): choose another --out"
+        ) from None
+
+
+@understood()
 def restore_checkpoint(
     path: str | Path, content: dict[str, Any], parts: dict[str, Any]
 ) -> None:
@@ -103,14 +117,9 @@ def restore_checkpoint(
             f"{path} holds {sorted(states)}, but {sorted(parts)} are to be restored"
         )
     check_fit(states["model"], parts["model"], path)
-    try:
-        for name, part in parts.items():
-            part.load_state_dict(states[name])
-        restore_random_states(content["random"])
-    except (LookupError, TypeError, AttributeError, RuntimeError) as error:
-        raise ValueError(
-            f"{path} is of another kind of training ({error}): choose another --out"
-        ) from None
+    for name, part in parts.items():
+        part.load_state_dict(states[name])
+    restore_random_states(content["random"])
 
 
 def load_weights(config: Config, model: torch.nn.Module, names: list[str]) -> list[str]:
@@ -155,7 +164,7 @@ def kept_rows(out: Path) -> list[dict]:
 
 def write_epoch(out: Path, made: Any, rows: list[dict]) -> None:
     """Write what an epoch brought; the checkpoint last, since it says "finished"."""
-    if best_row(rows) is rows[-1]:
+    if best_row(rows, made.config.class_weights) is rows[-1]:
         save_model(made.model, out, "best.pt")
     try:
         write_log(out, rows)

@@ -51,7 +51,8 @@ def finish(made: Any, out: Path, rows: list[dict], largest: float) -> None:
     from going_modular.plots import plot_curves
     from going_modular.runs import best_row
 
-    config, best, count = made.config, best_row(rows), len(made.class_names)
+    config, count = made.config, len(made.class_names)
+    best = best_row(rows, config.class_weights)
     summary = {"best": best, "epochs": len(rows), "largest_class": largest}
     write_json(out / "summary.json", summary)
     text = f"epoch {best['epoch']} of {len(rows)} is the best, "

@@ -543,6 +543,47 @@ def test_sigterm_ends_a_training_as_ctrl_c_does(root, data, tmp_path):
     assert_same_weights(out, tmp_path / "whole")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT so")
+@pytest.mark.parametrize("module", ["difflib", "numpy", "torch.nn", "torchvision"])
+def test_ctrl_c_in_an_import_ends_it_at_once(root, data, tmp_path, module):
+    words = train_arguments(data, tmp_path / "run")
+    command = [sys.executable, "-X", "importtime", "-m", "going_modular", *words]
+    streams = {"stderr": subprocess.PIPE, "env": finds(root), "text": True}
+    with subprocess.Popen(command, **streams) as process:
+        for line in process.stderr:  # a line as soon as a module is there
+            if line.rpartition("|")[2].strip() == module:
+                process.send_signal(signal.SIGINT)
+                break
+        _, errors = process.communicate(timeout=60)
+    told = [line for line in errors.splitlines() if not line.startswith("import time")]
+    assert process.returncode == 130 and told == ["interrupted: nothing had begun"]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        ({"RANK": ""}, 0),
+        ({"RANK": "", "WORLD_SIZE": ""}, 0),
+        ({"RANK": "first", "WORLD_SIZE": "1"}, 0),
+        ({"WORLD_SIZE": "abc"}, 2),
+        ({"WORLD_SIZE": "2"}, 2),
+        ({"WORLD_SIZE": "2", "RANK": "", "LOCAL_WORLD_SIZE": "2"}, 2),
+        ({"WORLD_SIZE": "2", "RANK": "0", "LOCAL_WORLD_SIZE": "2"}, 2),
+        ({"WORLD_SIZE": "-2", "RANK": "0"}, 2),
+        ({"WORLD_SIZE": "2.0", "RANK": "0"}, 2),
+    ],
+)
+def test_an_odd_environment_is_told(data, tmp_path, monkeypatch, capsys, given, status):
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert train(data, tmp_path / "run", "--epochs 1") == status
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == (status == 2)
+    assert all("torchrun" in line and "WORLD_SIZE" in line for line in errors)
+    assert (tmp_path / "run").exists() == (status == 0)
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL")
 def test_a_killed_loader_is_told_as_such(root, data, tmp_path):
     out = tmp_path / "run"

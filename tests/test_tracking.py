@@ -444,6 +444,20 @@ def test_the_best_row_is_the_most_accurate_then_of_least_loss_then_the_first():
     assert best_row(rows) is rows[2]
 
 
+@pytest.mark.parametrize(
+    ("weights", "best"), [("none", 0), ("balanced", 2), ("inverse", 2)]
+)
+@pytest.mark.parametrize("is_nan", [False, True])
+def test_with_class_weights_the_balanced_accuracy_decides(weights, best, is_nan):
+    scores = [(0.9, 0.5), (0.8, 0.6), (0.7, 0.7)] + [(math.nan, math.nan)] * is_nan
+    rows = [
+        {"valid_acc": acc, "valid_balanced": balanced, "valid_loss": 0.5}
+        for acc, balanced in scores
+    ]
+    assert best_row(rows, weights) is rows[best]
+    assert best_row(rows[::-1], weights) is rows[best]
+
+
 def write_config(folder):
     content = {"model": "cnn", "class_names": ["a", "b"]}
     (folder / "config.json").write_text(json.dumps(content))

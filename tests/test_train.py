@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from going_modular import image_folder, states
+from going_modular import experiment, image_folder, states
 from going_modular.__main__ import Ended, main
 from going_modular.checkpoints import lock_folder
 from going_modular.config import Config, read_config
@@ -238,6 +238,107 @@ def test_other_pictures_are_refused_and_the_same_again_go_on(
     assert go_on(tmp_path / "run", f"--data {data}") == 0
     assert train(data, tmp_path / "whole") == 0
     assert same_weights(tmp_path / "run", tmp_path / "whole")
+
+
+SCORES = [  # valid accuracy, balanced, loss of each epoch
+    *[(0.9, 0.5, 0.1), (0.8, 0.7, 0.4), (0.7, 0.7, 0.2)],
+    *[(0.6, 0.7, 0.2), (0.95, 0.6, 0.3)],
+]
+
+
+@pytest.mark.parametrize(
+    ("weights", "patience", "best", "count"),
+    [
+        ("none", 0, 5, 5),
+        ("none", 1, 1, 2),
+        ("balanced", 0, 3, 5),
+        ("balanced", 1, 3, 4),
+    ],
+)
+def test_the_best_epoch_is_the_same_everywhere(
+    data, tmp_path, monkeypatch, capsys, weights, patience, best, count
+):
+    """With balanced weights it is that of the best balanced accuracy."""
+
+    def score(made, epoch):
+        next(made.model.parameters()).data.fill_(epoch)
+        acc, balanced, loss = SCORES[epoch - 1]
+        row = {"epoch": epoch, "train_loss": 0.5, "train_acc": 0.5, "valid_loss": loss}
+        return row | {"valid_acc": acc, "valid_balanced": balanced, "lr": 0.1}
+
+    monkeypatch.setattr(experiment, "train_epoch", score)
+    out, more = tmp_path / "run", f"--early-stopping {patience} --epochs"
+    assert train(data, out, f"{more} 2 --class-weights {weights}") == 0
+    for _ in range(2):  # the second time there is nothing left to do
+        assert go_on(out, f"{more} 5") == 0
+        assert len(rows_of(out)) == count
+        assert f"epoch {best} of {count} is the best" in capsys.readouterr().out
+        summary = json.loads((out / "summary.json").read_text())
+        assert summary["best"]["epoch"] == best
+        kept = next(iter(weights_of(out).values()))
+        assert (kept == best).all()
+
+
+def change(*places):
+    """Return a function that puts a value at a place of a checkpoint, or nothing."""
+    *way, last = places
+
+    def put(content, value=None):
+        for place in way:
+            content = content[place]
+        content[last] = value
+        if value is None:
+            del content[last]
+
+    return put
+
+
+ROW, ADAM = ("rows", 0), ("parts", "optimizer")
+ODD_CHECKPOINTS = {
+    "an epoch in words": (("epoch",), "two"),
+    "an epoch below 0": (("epoch",), -1),
+    "an epoch that has no row": (("epoch",), 7),
+    "rows that are no list": (("rows",), {"epoch": 1}),
+    "rows that are none": (("rows",), [1, 2, 3]),
+    "no rows at all": (("rows",), []),
+    "no accuracy": ((*ROW, "valid_acc"), None),
+    "no learning rate": ((*ROW, "lr"), None),
+    "a loss in words": ((*ROW, "valid_loss"), "low"),
+    "a list of losses": ((*ROW, "train_loss"), [0.5]),
+    "a number without end": ((*ROW, "train_acc"), 10**400),
+    "several numbers": ((*ROW, "valid_balanced"), torch.ones(2)),
+    "epochs in words": (("config", "epochs"), "3"),
+    "a size of several numbers": (("config", "image_size"), torch.ones(2)),
+    "pictures in a list": (("config", "pictures"), [16, 6]),
+    "a class without its count": (("config", "pictures", "train", "cat"), []),
+    "no optimizer": (ADAM, None),
+    "a list as optimizer": (ADAM, [1]),
+    "a weight's mean of another shape": ((*ADAM, "state", 0, "exp_avg"), torch.ones(5)),
+    "no mean of squares": ((*ADAM, "state", 0, "exp_avg_sq"), None),
+    "no generators": (("random",), {}),
+    "NaN as a generator": (("random", "python"), math.nan),
+}
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("finished") / "run"
+    assert train(data, out) == 0
+    return out
+
+
+@pytest.mark.parametrize(
+    ("place", "value"), ODD_CHECKPOINTS.values(), ids=ODD_CHECKPOINTS
+)
+def test_an_odd_checkpoint_ends_in_a_sentence(finished, tmp_path, capsys, place, value):
+    out = shutil.copytree(finished, tmp_path / "run")
+    content = torch.load(out / "last.pt", weights_only=True)
+    change(*place)(content, value)
+    torch.save(content, out / "last.pt")
+    before = (out / "best.pt").read_bytes()
+    capsys.readouterr()
+    assert_one_line(go_on(out, "--epochs 4"), capsys, r"error: .*last\.pt")
+    assert (out / "best.pt").read_bytes() == before
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

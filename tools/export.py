@@ -68,9 +68,22 @@ INIT = """\
 {listing}
 \"\"\"
 
+import os
+import signal
 import sys
 
 __version__ = "{version}"
+
+
+def stop(*_: object) -> None:
+    \"\"\"End the program, which has begun nothing yet.\"\"\"
+    os.write(2, b"interrupted: nothing had begun\\n")
+    os._exit(130)
+
+
+# python -m going_modular: an import that Ctrl-C breaks off fails in many ways.
+if "-m" in sys.argv[:1] and callable(signal.getsignal(signal.SIGINT)):
+    signal.signal(signal.SIGINT, stop)
 
 # Scripts of other courses say `from going_modular.going_modular import engine`.
 sys.modules[f"{{__name__}}.going_modular"] = sys.modules[__name__]
