@@ -13,49 +13,36 @@ from going_modular.freezing import FreezableBatchNorm2d, freeze
 
 
 def conv_norm(
-    in_channels: int,
-    out_channels: int,
-    kernel: int,
-    stride: int = 1,
-    groups: int = 1,
-    activation: type[nn.Module] = nn.ReLU6,
-) -> nn.Module:
-    """Return convolution, batch norm and activation.
+    in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1
+) -> nn.Sequential:
+    """Return convolution, batch norm and ReLU6.
 
     (B, in_channels, H, W) -> (B, out_channels, ⌈H / stride⌉, ⌈W / stride⌉).
     """
-    return nn.Sequential(
-        SameConv2d(
-            in_channels, out_channels, kernel, stride, groups=groups, bias=False
-        ),
-        FreezableBatchNorm2d(out_channels, eps=1e-3, momentum=0.01),
-        activation(),
+    convolution = SameConv2d(
+        in_channels, out_channels, kernel, stride, groups=groups, bias=False
     )
+    norm = FreezableBatchNorm2d(out_channels, eps=1e-3, momentum=0.01)
+    return nn.Sequential(convolution, norm, nn.ReLU6())
 
 
 class InvertedResidual(nn.Module):
     """Expand the channels, filter each one by itself, project to fewer.
 
-    (B, in_channels, H, W) -> (B, out_channels, ⌈H / stride⌉, ⌈W / stride⌉). If the
-    shape stays the same, the input is added. Sandler et al. 2018, MobileNetV2.
-    Inside there are ``expansion`` times more channels.
+    (B, in_channels, H, W) -> (B, out_channels, ⌈H / stride⌉, ⌈W / stride⌉). Inside
+    there are ``wider`` times more channels, the paper's expansion. If the shape stays
+    the same, the input is added. Sandler et al. 2018, MobileNetV2.
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel: int,
-        stride: int,
-        expansion: int,
+        self, in_channels: int, out_channels: int, kernel: int, stride: int, wider: int
     ):
         super().__init__()
-        inner = in_channels * expansion
-        self.layers = nn.Sequential(
-            *([conv_norm(in_channels, inner, 1)] if expansion > 1 else []),
-            conv_norm(inner, inner, kernel, stride, groups=inner),
-            conv_norm(inner, out_channels, 1, activation=nn.Identity),
-        )
+        inner = in_channels * wider  # channels inside
+        layers = [] if wider == 1 else [conv_norm(in_channels, inner, 1)]
+        layers.append(conv_norm(inner, inner, kernel, stride, groups=inner))
+        layers.append(conv_norm(inner, out_channels, 1)[:2])  # without the ReLU6
+        self.layers = nn.Sequential(*layers)
         self.adds_input = stride == 1 and in_channels == out_channels
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -63,7 +50,7 @@ class InvertedResidual(nn.Module):
         return images + outputs if self.adds_input else outputs
 
 
-LITE0_STAGES = [  # blocks, kernel, stride of the first, expansion, channels out
+LITE0_STAGES = [  # blocks, kernel, stride of the first, how much wider, channels out
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
     (2, 5, 2, 6, 40),
@@ -74,25 +61,30 @@ LITE0_STAGES = [  # blocks, kernel, stride of the first, expansion, channels out
 ]
 
 
+def lite0_body() -> nn.Sequential:
+    """Return Lite0's 18 parts: (B, 3, H, W) -> (B, 1280, ⌈H / 32⌉, ⌈W / 32⌉)."""
+    parts: list[nn.Module] = [conv_norm(3, 32, kernel=3, stride=2)]
+    channels = 32
+    for blocks, kernel, stride, wider, out_channels in LITE0_STAGES:
+        for _ in range(blocks):
+            parts.append(
+                InvertedResidual(channels, out_channels, kernel, stride, wider)
+            )
+            channels = out_channels
+            stride = 1  # only a stage's first block has another
+    parts.append(conv_norm(channels, 1280, kernel=1))
+    return nn.Sequential(*parts)
+
+
 class EfficientNetLite0(nn.Module):
     """EfficientNet-Lite0: (B, 3, H, W) float, normalized -> logits (B, num_classes).
 
-    ``features`` gives (B, 1280, H / 32, W / 32), rounded up, ``classifier`` pools.
     Tan and Le 2019, EfficientNet; Liu 2020, EfficientNet-Lite.
     """
 
     def __init__(self, num_classes: int = 1000):
         super().__init__()
-        layers, channels = [conv_norm(3, 32, 3, 2)], 32
-        for blocks, kernel, stride, expansion, out_channels in LITE0_STAGES:
-            for _ in range(blocks):
-                block = InvertedResidual(
-                    channels, out_channels, kernel, stride, expansion
-                )
-                layers.append(block)
-                channels = out_channels
-                stride = 1  # only a stage's first block has another
-        self.features = nn.Sequential(*layers, conv_norm(channels, 1280, 1))
+        self.features = lite0_body()
         self.classifier = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),  # (B, 1280, H / 32, W / 32) -> (B, 1280, 1, 1)
             nn.Flatten(),  # -> (B, 1280)

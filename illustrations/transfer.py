@@ -72,15 +72,14 @@ def draw_strategies(cut: int) -> plt.Figure:
     Args:
         cut: the number of the first part that fine-tuning trains.
     """
-    fig, ax = _blank(9, 2.9, "What is trained (orange), what stays frozen (blue)")
+    fig, ax = _blank(9, 2.3, "What is trained (orange), what stays frozen (blue)")
     rows = [
         ("from scratch", 0, "all of another network, from random numbers"),
         ("feature extraction", 18, "the head alone"),
         ("fine-tuning", cut, "the last parts and a fresh head, together"),
-        ("mix", cut, "first the head alone, then with the last parts"),
     ]
     for row, (name, first, words) in enumerate(rows):
-        y = 2.25 - 0.65 * row
+        y = 1.65 - 0.65 * row
         ax.text(1.55, y + 0.13, name, ha="right", va="center", fontsize=9.5)
         for k in range(19):
             color = TRAINED if k >= first else FROZEN
@@ -90,6 +89,38 @@ def draw_strategies(cut: int) -> plt.Figure:
         ax.text(5.8, y + 0.13, words, va="center", fontsize=9)
     ax.text(3.5, 0.03, "18 parts", ha="center", fontsize=8.5)
     ax.text(5.5, 0.03, "head", ha="center", fontsize=8.5)
+    return fig
+
+
+def draw_lite0() -> plt.Figure:
+    """Draw what each group of Lite0's parts gives for a photograph of 160 pixels.
+
+    A block's height is the map's side, its width grows with the channels.
+    """
+    title = "From many places with few numbers to few places with many"
+    fig, ax = _blank(9, 3.0, title)
+    steps = [  # side, channels, which parts give it
+        (160, 3, "photograph"),
+        (80, 16, "parts\n0 and 1"),
+        (40, 24, "2 and 3"),
+        (20, 40, "4 and 5"),
+        (10, 112, "6 to 11"),
+        (5, 320, "12 to 16"),
+        (5, 1280, "part 17"),
+    ]
+    x = 0.1
+    for number, (side, channels, parts) in enumerate(steps):
+        height, width = 1.9 * (side / 160) ** 0.7, 0.1 + 0.016 * channels**0.5
+        left = x + (0.95 - width) / 2
+        color = "white" if number == 0 else FROZEN
+        style: Any = {"facecolor": color, "edgecolor": "#1a5276"}
+        ax.add_patch(Rectangle((left, 1.75 - height / 2), width, height, **style))
+        words: Any = {"ha": "center", "va": "top", "fontsize": 8.5}
+        ax.text(x + 0.475, 0.72, f"{side} × {side}\n× {channels:,}", **words)
+        ax.text(x + 0.475, 0.32, parts, fontsize=8, ha="center", va="top", color="gray")
+        _arrow(ax, (left + width + 0.05, 1.75), (x + 1.05, 1.75))
+        x += 1.05
+    _box(ax, (x, 1.4, 0.95, 0.7), "head:\n1,000 logits", TRAINED)
     return fig
 
 
@@ -207,10 +238,29 @@ def plot_lines(
     return ax
 
 
-def plot_norms(lines: dict[str, tuple[Sequence[float], Sequence[float]]]) -> plt.Axes:
-    """Draw fine-tuning with batch norms frozen and free, as ``plot_lines``."""
-    title = "Free batch norms: worse on new photographs"
+def plot_history(rows: Sequence[dict[str, float]], title: str = "") -> plt.Axes:
+    """Draw the accuracies of a training's rows, epoch by epoch."""
+    epochs = [row["epoch"] for row in rows]
+    keys = {"train": "train_acc", "valid": "test_acc"}
+    lines = {name: (epochs, [row[key] for row in rows]) for name, key in keys.items()}
     return plot_lines(lines, "epoch", title)
+
+
+def plot_norms(
+    frozen: Sequence[dict[str, float]], free: Sequence[dict[str, float]]
+) -> plt.Figure:
+    """Draw fine-tuning with batch norms frozen and free: the rows of two trainings."""
+    fig, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True, layout="constrained")
+    titles = ("train: nothing to notice", "valid: free batch norms are worse")
+    runs = {"norms frozen": frozen, "norms free": free}
+    for ax, key, title in zip(axes, ("train_acc", "test_acc"), titles, strict=True):
+        lines = {
+            name: ([row["epoch"] for row in rows], [row[key] for row in rows])
+            for name, rows in runs.items()
+        }
+        plot_lines(lines, "epoch", title, ax)
+        ax.set(ylim=(0.6, 1), ylabel="accuracy")
+    return fig
 
 
 def plot_learning(

@@ -104,7 +104,7 @@ RESULTS = {
         "{0}",
     ),
     "06": Result(
-        "models |= {name: (tuned[name], maps)",
+        "for name, score in test_scores.items():",
         r"scratch +[\d.]+ +([\d.]+).*feature extraction +[\d.]+ +([\d.]+)",
         "the same photographs with a pretrained network: {1}, where one from scratch "
         "has {0}",
