@@ -242,7 +242,9 @@ def plot_history(rows: Sequence[dict[str, float]], title: str = "") -> plt.Axes:
     """Draw the accuracies of a training's rows, epoch by epoch."""
     epochs = [row["epoch"] for row in rows]
     keys = {"train": "train_acc", "valid": "test_acc"}
-    lines = {name: (epochs, [row[key] for row in rows]) for name, key in keys.items()}
+    lines: Any = {
+        name: (epochs, [row[key] for row in rows]) for name, key in keys.items()
+    }
     return plot_lines(lines, "epoch", title)
 
 
@@ -254,7 +256,7 @@ def plot_norms(
     titles = ("train: nothing to notice", "valid: free batch norms are worse")
     runs = {"norms frozen": frozen, "norms free": free}
     for ax, key, title in zip(axes, ("train_acc", "test_acc"), titles, strict=True):
-        lines = {
+        lines: Any = {
             name: ([row["epoch"] for row in rows], [row[key] for row in rows])
             for name, rows in runs.items()
         }
