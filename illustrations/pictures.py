@@ -159,14 +159,47 @@ def plot_seeds(
 
 
 def plot_brightness(
-    images: torch.Tensor, labels: torch.Tensor, names: Sequence[str], title: str = ""
+    brightness: torch.Tensor, names: Sequence[str], title: str = ""
 ) -> plt.Axes:
-    """Draw histograms of how bright images (N, C, H, W) uint8 are, for each class."""
+    """Draw a histogram of each class's brightness, (classes, pictures) from 0 to 1."""
     _, ax = plt.subplots(figsize=(7, 2.8), layout="constrained")
-    means = images.float().mean(dim=(1, 2, 3)) / 255  # (N, C, H, W) -> (N,)
-    groups = [means[labels == k].numpy() for k in range(len(names))]
+    groups = [row.numpy() for row in brightness]
     ax.hist(groups, bins=np.linspace(0, 1, 21).tolist(), label=list(names))
     ax.set(xlabel="mean brightness of a picture (0 black, 1 white)", ylabel="pictures")
     ax.set_title(title)
     ax.legend()
     return ax
+
+
+def draw_cures(
+    table: dict[str, Sequence[dict[str, float]]],
+    labels: dict[str, str],
+    title: str = "",
+) -> plt.Figure:
+    """Draw a table: each measurement a dot, their mean a bar with its number.
+
+    Args:
+        table: name -> measurements, which have the same columns.
+        labels: the names in the order of the rows -> what stands on the left.
+        title: of the figure.
+    """
+    columns = list(table[next(iter(labels))][0])
+    fig, axes = plt.subplots(
+        1, len(columns), figsize=(9, 2.9), sharey=True, layout="constrained"
+    )
+    for ax, column in zip(axes, columns, strict=True):
+        for row, name in enumerate(labels):
+            values = [numbers[column] for numbers in table[name]]
+            mean = sum(values) / len(values)
+            ax.plot(values, [row] * len(values), "o", color=BLUE, alpha=0.45, ms=5)
+            ax.plot([mean], [row], "|", color=ORANGE, ms=16, mew=2.5)
+            style: Any = {"va": "center", "transform": ax.get_yaxis_transform()}
+            ax.text(1.02, row, f"{mean:.2f}", **style)
+        ax.set_title(column, fontsize=10)
+        ax.grid(axis="y", alpha=0.4)
+        ax.margins(x=0.1)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0].set_yticks(range(len(labels)), list(labels.values()))
+    axes[0].set_ylim(len(labels) - 0.5, -0.5)
+    fig.suptitle(title)
+    return fig
