@@ -120,6 +120,9 @@ def decode(picture: Image.Image, max_pixels: int) -> Image.Image:
             f"has {picture.width:,} × {picture.height:,} pixels, the limit is "
             f"{max_pixels:,}: make it smaller first"
         )
+    tiles = len(getattr(picture, "tile", ()))  # of a TIFF; honest ones have few
+    if tiles > 4 * sum(picture.size) + picture.width * picture.height // 64:
+        raise RefusedPicture(f"has {tiles:,} strips, more than it needs: save it anew")
     if picture.format in ("JPEG", "MPO") and picture.fp:  # fp: not decoded yet
         picture.fp.seek(0)
         scans = len(SCAN.findall(picture.fp.read()))

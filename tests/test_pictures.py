@@ -276,3 +276,32 @@ def test_of_thousands_of_frames_one_is_decoded():
     begun = time.process_time()
     assert read_picture(content).size == (300, 300)
     assert time.process_time() - begun < 0.5
+
+
+def tiff_of_strips(width, height, count):
+    """Return a TIFF of rows that all stand at the same place, ``count`` strips."""
+    fields = [(256, 1, width), (257, 1, height), (258, 1, 8), (259, 1, 1), (262, 1, 1)]
+    fields += [(273, count, 200), (277, 1, 1), (278, 1, 1)]
+    fields += [(279, count, 200 + 4 * count)]
+    rows = b"".join(struct.pack("<HHII", tag, 4, *field) for tag, *field in fields)
+    head = b"II*\0" + struct.pack("<IH", 8, len(fields)) + rows + bytes(4)
+    places = struct.pack("<I", 8) * count
+    sizes = struct.pack("<I", width) * count + bytes(width)
+    return head.ljust(200, b"\0") + places + sizes
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "count"),
+    [(64, 48, 1_000), (64, 48, 300_000), (8, 4, 60), (1_000, 1_000, 40_000)],
+)
+def test_more_strips_than_a_tiff_needs_are_refused_at_once(width, height, count):
+    begun = time.process_time()
+    with pytest.raises(ValueError, match=f"has {count:,} strips, more than it needs"):
+        read_picture(tiff_of_strips(width, height, count))
+    assert time.process_time() - begun < 3
+
+
+@pytest.mark.parametrize("size", [(1, 40), (64, 48), (5, 300), (300, 5)])
+def test_a_strip_a_row_is_read(size):
+    width, height = size
+    assert read_picture(tiff_of_strips(width, height, height)).size == size
