@@ -55,6 +55,19 @@ def plot_log() -> Any:
     return ax.figure
 
 
+def show_dashboard() -> None:
+    """Show a picture of TensorBoard's page with the lesson's first three runs."""
+    from IPython.display import Image, display
+
+    alt = (
+        "TensorBoard in a browser: at the left the three runs lr=0.0001, lr=0.003 and "
+        "lr=0.03 with their colors, at the right a card for final/valid_acc and one "
+        "for valid_acc with three curves and a table of their last values"
+    )
+    picture = Image("docs/dashboard.jpg", width=760)
+    display(picture, metadata={"image/jpeg": {"alt": alt}})
+
+
 def plot_three(runs: dict[str, list[dict]]) -> Any:
     """Draw the valid loss of three runs over the epochs; run -> rows of results."""
     title = "One still falls, one has arrived, one is thrown about"
@@ -93,8 +106,9 @@ def plot_schedules(scores: dict[str, list[float]]) -> plt.Figure:
     return plot_spread(scores, "valid accuracy, a dot for each seed", title)
 
 
-def plot_heat(grid: torch.Tensor, rows: Sequence, columns: Sequence, title: str) -> Any:
+def plot_heat(grid: torch.Tensor, rows: Sequence, columns: Sequence) -> Any:
     """Draw the accuracies (rows, columns) of a grid of widths and learning rates."""
+    title = "On average over the widths, a rate in the middle is best"
     ax = new_axes(5.5, 3.1, title=title)[0]
     ax.imshow(grid, cmap="viridis", aspect="auto")
     middle = (grid.min() + grid.max()) / 2
@@ -126,18 +140,18 @@ def plot_nine_points(seed: int = 3) -> Any:
     return axes[0].figure
 
 
-def plot_searches(found: dict[str, list], epochs: int, budget: int) -> Any:
+def plot_searches(searches: dict[str, list], epochs: int, budget: int) -> Any:
     """Draw the best accuracy so far against the epochs spent, a line for each search.
 
     Args:
-        found: method -> Optuna's studies, one for each repetition.
+        searches: method -> Optuna's studies, one for each repetition.
         epochs: of a whole run; only such runs count as a result.
         budget: epochs of a search.
     """
-    title = "Three ways to search, five times each: all end close together"
-    axes = new_axes(2.9, 3, len(found), len(found), title)
+    title = "Three ways to search, a line for each search: all end close together"
+    axes = new_axes(2.9, 3, len(searches), len(searches), title)
     for number, (ax, (name, studies)) in enumerate(
-        zip(axes, found.items(), strict=True)
+        zip(axes, searches.items(), strict=True)
     ):
         for study in studies:
             spent, best, xs, ys = 0, 0.0, [], []
@@ -154,17 +168,17 @@ def plot_searches(found: dict[str, list], epochs: int, budget: int) -> Any:
     return axes[0].figure
 
 
-def plot_tried(found: dict[str, Any]) -> Any:
+def plot_tried(searches: dict[str, list]) -> Any:
     """Draw where searches looked: each run's learning rate and last accuracy.
 
     Args:
-        found: method -> one of Optuna's studies.
+        searches: method -> Optuna's studies; the first of each is drawn.
     """
     title = "A grid repeats its learning rates; the others try a new one each time"
-    axes = new_axes(2.9, 3, len(found), len(found), title)
-    for ax, (name, study) in zip(axes, found.items(), strict=True):
+    axes = new_axes(2.9, 3, len(searches), len(searches), title)
+    for ax, (name, studies) in zip(axes, searches.items(), strict=True):
         for state, marker, color in (("COMPLETE", "o", "C0"), ("PRUNED", "x", "C3")):
-            trials = [each for each in study.trials if each.state.name == state]
+            trials = [each for each in studies[0].trials if each.state.name == state]
             rates = [each.params["lr"] for each in trials]
             last = [list(each.intermediate_values.values())[-1] for each in trials]
             ax.scatter(rates, last, marker=marker, color=color, label=state.lower())
@@ -175,20 +189,19 @@ def plot_tried(found: dict[str, Any]) -> Any:
     return axes[0].figure
 
 
-def plot_falls(pairs: dict[str, list[tuple[float, float]]]) -> Any:
+def plot_falls(claimed: dict[str, list[float]], again: dict[str, list[float]]) -> Any:
     """Draw each winner's number in its search, and its mean over fresh seeds.
 
     Args:
-        pairs: search -> (number in the search, mean over fresh seeds), for each.
+        claimed: search -> its winners' accuracies in the search.
+        again: search -> their mean accuracies over fresh seeds.
     """
     title = "Measured again, the winners fall"
-    axes = new_axes(2.2, 3.2, len(pairs), len(pairs), title)
-    for number, (ax, (name, values)) in enumerate(
-        zip(axes, pairs.items(), strict=True)
-    ):
-        for pair in values:
+    axes = new_axes(2.2, 3.2, len(claimed), len(claimed), title)
+    for number, (ax, name) in enumerate(zip(axes, claimed, strict=True)):
+        for pair in zip(claimed[name], again[name], strict=True):
             ax.plot([0, 1], pair, "o-", color=f"C{number}", alpha=0.5, ms=4)
-        ends = [mean(side) for side in zip(*values, strict=True)]
+        ends = [mean(claimed[name]), mean(again[name])]
         ax.plot([0, 1], ends, "s-", color="0.25", lw=3)
         ax.set_xticks([0, 1], ["in the\nsearch", "fresh\nseeds"])
         ax.set(xlim=(-0.3, 1.3), title=f"{name}: {ends[1] - ends[0]:+.3f}")
