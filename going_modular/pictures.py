@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import re
+import unicodedata
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -199,7 +200,8 @@ def scan_folder(folder: str | Path) -> tuple[dict[str, list[str]], list[str]]:
     found: dict[str, list[str]] = {}
     for place in waiting:  # which grows
         top = place.relative_to(folder).parts[:1]
-        pictures = found.setdefault("".join(top), [])
+        name = unicodedata.normalize("NFC", "".join(top))  # a Mac spells é as e + ´
+        pictures = found.setdefault(name, [])
         for path in sorted(place.iterdir()):
             real = path.resolve() if path.is_dir() else root
             leads_within = path.is_symlink() and real.is_relative_to(root)
@@ -214,7 +216,7 @@ def scan_folder(folder: str | Path) -> tuple[dict[str, list[str]], list[str]]:
                 others.append(str(path))
     for pictures in found.values():
         pictures.sort(key=os.path.split)  # folder by folder
-    return found, sorted(others)
+    return dict(sorted(found.items())), sorted(others)
 
 
 def count_endings(paths: Iterable[str | Path]) -> str:

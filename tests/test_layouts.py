@@ -3,6 +3,7 @@
 import os
 import shutil
 import time
+import unicodedata
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -13,7 +14,8 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from going_modular.config import Config
+from going_modular.__main__ import main
+from going_modular.config import Config, read_config
 from going_modular.data_setup import (
     EpochBatches,
     create_dataloaders,
@@ -28,7 +30,7 @@ from going_modular.folders import (
 )
 from going_modular.image_folder import ImageFolderDataset
 from going_modular.pictures import list_pictures, scan_folder
-from tests.folders import write_pictures
+from tests.folders import train_arguments, write_pictures
 
 TRANSFORMS = create_transforms(8)
 
@@ -465,3 +467,16 @@ def test_augmentation_is_the_seeds(data, augment):
 def test_unknown_names_of_transforms(name, value, known):
     with pytest.raises(ValueError, match=f"unknown {name} .*: choose one of {known}"):
         create_transforms(16, **{name: value})
+
+
+@pytest.mark.parametrize("name", ["café", "thé", "Ångström"])
+def test_a_letter_in_one_piece_or_two_is_the_same_class(tmp_path, name):
+    """As where a Mac wrote train, and another system valid."""
+    counts = {"train": 8, "valid": 4}
+    for (split, count), form in zip(counts.items(), ("NFD", "NFC"), strict=True):
+        classes = (unicodedata.normalize(form, name), "x")
+        write_pictures(tmp_path / "data", classes, {split: count})
+    out = tmp_path / "run"
+    assert main(train_arguments(tmp_path / "data", out, "--epochs 1")) == 0
+    assert name in read_config(out)[1]
+    assert main(["evaluate", str(out)]) == 0
