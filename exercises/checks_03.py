@@ -3,10 +3,12 @@
 import random
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
 from exercises import (
     Calls,
@@ -76,6 +78,14 @@ def _whole_number(value: object, case: str, hint: str) -> int:
             hint="a Python integer is wanted: `.item()` gives it.",
         )
     raise Wrong(f"{case} you answered {value!r}, which is no integer", hint=hint)
+
+
+def _no_loader(*_: object) -> None:
+    """Raise ``Wrong``: stands for ``DataLoader.__iter__`` while an answer runs."""
+    raise Wrong(
+        "your function asks a `DataLoader` for its batches",
+        hint="its work is the task: an order of indices, cut into batches.",
+    )
 
 
 def _pairs(batches: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -154,8 +164,9 @@ def check_make_batches(make_batches: Callable) -> None:
         given = {"images": images.clone(), "labels": labels.clone()}
 
         def epoch(generator, size=size, images=images, labels=labels) -> list[int]:
-            batches = make_batches(images, labels, size, generator)
-            return _check_epoch(batches, images, labels, size)
+            with mock.patch.object(DataLoader, "__iter__", _no_loader):
+                batches = make_batches(images, labels, size, generator)
+                return _check_epoch(batches, images, labels, size)
 
         seed = random.randint(0, 10**6)
         generator = torch.Generator().manual_seed(seed)
@@ -403,7 +414,7 @@ def check_classifier_for(classifier_for: Callable) -> None:
 def _confusion(K: int, row: int, column: int) -> torch.Tensor:
     """Return counts (K, K) with the most mistakes, 60, at (row, column) alone.
 
-    Row ``column`` is a small class, so that its mistakes are the largest share.
+    Row ``column`` is a small class with the largest share of mistakes, not at ``row``.
     """
     matrix = torch.randint(0, 50, (K, K))
     matrix.fill_diagonal_(0)
@@ -411,14 +422,15 @@ def _confusion(K: int, row: int, column: int) -> torch.Tensor:
     matrix[row, row] = 900
     matrix[column] = 0
     matrix[column, column] = 2
-    matrix[column, row] = 30
+    other = next(k for k in range(K) if k not in (row, column))
+    matrix[column, other] = 30
     matrix[row, column] = 60
     return matrix
 
 
 @exercise("03.6", "The most confused pair")
 def check_most_confused(most_confused: Callable) -> None:
-    for K in (4, 3, 7, 10, 6, 5):
+    for K in (5, 3, 7, 10, 6, 4):
         row, column = random.sample(range(K), 2)
         if K in (3, 7):  # below the diagonal, and above it
             row, column = max(row, column), min(row, column)
@@ -454,11 +466,14 @@ def _confusion_hint(answer: object, row: int, column: int, matrix: torch.Tensor)
         )
     if answer == (row, column):
         return "the two must be Python integers: `.item()` gives them."
+    K = len(matrix)
+    if K != 10 and answer == divmod(row * K + column, 10):
+        return "how many columns has *this* matrix? It need not be 10."
+    shares = matrix / matrix.sum(dim=1, keepdim=True).clamp(min=1)
+    if answer == divmod(shares.fill_diagonal_(0).argmax().item(), K):
+        return "the counts themselves are compared, not shares of a class."
     if answer == (column, row):
-        return (
-            "which comes first, the true class or the predicted one? And counts are "
-            "compared, not shares of a class."
-        )
+        return "which comes first, the true class or the predicted one?"
     if answer[0] == answer[1]:
         return "on the diagonal stand the right answers."
     return (

@@ -108,6 +108,17 @@ WRONG = {
         # an empty batch at the end
         changed(BATCHES, ("    return [", "    return (lambda b: b + [b[0]])([")).rstrip()
         + ")\n",
+        # torch's own loader, as it is and as a list
+        """\
+def make_batches(images, labels, batch_size, generator):
+    data = torch.utils.data.TensorDataset(images[:, None] / 255, labels)
+    return DataLoader(data, batch_size, shuffle=True, generator=generator)
+""",
+        """\
+def make_batches(images, labels, batch_size, generator):
+    data = torch.utils.data.TensorDataset(images[:, None] / 255, labels)
+    return list(DataLoader(data, batch_size, shuffle=True, generator=generator))
+""",
         # pictures joined, without pairs
         changed(
             BATCHES,
@@ -214,6 +225,7 @@ def max_pool(images):
         changed(CONFUSED, ("divmod(matrix.argmax().item(), len(matrix))", "matrix.argmax().item()")),
         changed(CONFUSED, ("divmod(matrix.argmax().item(), len(matrix))", "(matrix.argmax() // len(matrix), matrix.argmax() % len(matrix))")),
         changed(CONFUSED, ("len(matrix))", "10)")),
+        changed(CONFUSED, ("divmod(matrix.argmax().item(), len(matrix))", "divmod(matrix.argmax().item(), len(matrix))[::-1]")),
         # shares of the class, both directions added, one triangle only
         changed(CONFUSED, ("    return", "    matrix = matrix / matrix.sum(dim=1, keepdim=True).clamp(min=1)\n    return")),
         changed(CONFUSED, ("    return", "    matrix = matrix + matrix.T\n    return")),
@@ -234,18 +246,13 @@ def max_pool(images):
 }  # fmt: skip
 RIGHT = {
     "03.1": [
-        # a generator function, and torch's own loader
+        # a generator function
         """\
 def make_batches(images, labels, batch_size, generator):
     order = torch.randperm(len(images), generator=generator).tolist()
     while order:
         now, order = order[:batch_size], order[batch_size:]
         yield images[now, None] / 255, labels[now]
-""",
-        """\
-def make_batches(images, labels, batch_size, generator):
-    data = torch.utils.data.TensorDataset(images[:, None] / 255, labels)
-    return DataLoader(data, batch_size, shuffle=True, generator=generator)
 """,
     ],
     "03.2": [
