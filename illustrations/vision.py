@@ -1,6 +1,6 @@
 """Diagrams and figures of lesson 03: convolutions and what a network sees."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -202,7 +202,7 @@ def draw_receptive_fields(
     return plt.gcf()
 
 
-def draw_equivariance(
+def draw_moved(
     pictures: Sequence[torch.Tensor], maps: Sequence[torch.Tensor]
 ) -> plt.Figure:
     """Draw a picture and the same one moved, each (H, W), above their feature maps."""
@@ -266,26 +266,6 @@ def plot_ladder(ladder: dict[str, dict[str, float]], title: str = "") -> plt.Axe
     ax.set(xscale="log", xlim=(3e3, 4e5), title=title)
     ax.set(xlabel="parameters (logarithmic)", ylabel="test accuracy (%)")
     return ax
-
-
-def plot_schedule(make: Callable, title: str = "") -> list[float]:
-    """Draw the learning rates of a hundred steps and return them.
-
-    Args:
-        make: called with an optimizer, max_lr and total_steps, returns a scheduler.
-        title: of the figure.
-    """
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.01)
-    scheduler, rates = make(optimizer, 0.01, 100), []
-    for _ in range(99):  # a schedule of 100 rates takes 99 steps
-        rates += scheduler.get_last_lr()
-        optimizer.step()
-        scheduler.step()
-    rates += scheduler.get_last_lr()
-    ax = new_axes(6, 2.5)[0]
-    ax.plot(rates)
-    ax.set(xlabel="step (of 100)", ylabel="learning rate", title=title)
-    return rates
 
 
 def plot_bars(shares: dict[str, float], title: str = "") -> plt.Axes:
