@@ -117,7 +117,7 @@ def require_untouched(copy: Any, item: object, name: str = "") -> None:
             )
         if copy.shape != item.shape or not torch.equal(copy, item):
             raise Wrong(
-                f"your function overwrote {name}, which belongs to its caller",
+                f"your function overwrote {name}, which its caller still needs",
                 "`a -= b`, `a[...] = b` and names ending in _ change a itself.",
             )
 

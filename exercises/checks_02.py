@@ -60,7 +60,8 @@ def check_collapse(collapse):
                 f"nn.Linear({D}, {H}) and then nn.Linear({H}, {K}): "
                 f"{str(error).splitlines()[0]}",
                 f"the weights are ({H}, {D}) and ({K}, {H}); in which order do their "
-                "inner axes meet?",
+                "inner axes meet, and does the first bias go through the second "
+                "layer's weights?",
             ) from None
         if not isinstance(got, tuple | list) or len(got) != 2:
             raise Wrong(
@@ -125,7 +126,7 @@ def check_logits_to_labels(logits_to_labels):
         if got.dtype != torch.float32:
             raise Wrong(
                 f"your labels are {got.dtype}",
-                "the loss will want float32: .float() turns True into 1.0",
+                "the exercise asks for float32: .float() turns True into 1.0",
             )
         if torch.equal(got, expected):
             continue
@@ -177,6 +178,11 @@ def check_f_beta(f_beta):
             raise Wrong(
                 f"{case}: you divide by zero",
                 "without a true positive the result is 0: ask first",
+            ) from None
+        except NotImplementedError:  # & | ~ of float numbers
+            raise Wrong(
+                f"{case}: given {dtype}, your answer uses &, | or ~",
+                "these want masks: compare with 1 first",
             ) from None
         require_untouched(given, before)
         if got != got:
@@ -244,7 +250,7 @@ def check_pick_threshold(pick_threshold):
         found = int(((probs >= got - 1e-6) & (labels == 1)).sum())
         if found < needed:
             raise Wrong(
-                f"{asked}: at your threshold {got:.4f} only {found} are found, a "
+                f"{asked}: at your threshold {got:.4f} you find only {found}, a "
                 f"recall of {found / num_positive:.3f}",
                 "lower it until enough of the items with label 1 are at or above it",
             )
@@ -400,9 +406,9 @@ def check_confusion_matrix(confusion_matrix):
         if not torch.equal(got, expected):
             row, column = (got != expected).nonzero()[0].tolist()
             raise Wrong(
-                f"{case}: {int(got[row, column])} items in row {row}, column "
-                f"{column}, where there are "
-                f"{int(expected[row, column])} of class {row} predicted as {column}",
+                f"{case}: in row {row}, column {column} you count "
+                f"{int(got[row, column])}; the items of class {row} predicted as "
+                f"{column} are {int(expected[row, column])}",
                 "count every item: m[labels, predictions] += 1 counts a pair once, "
                 "however often it occurs. Number the cells row by row, the first row "
                 "0 to K − 1, and count the numbers",

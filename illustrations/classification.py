@@ -5,6 +5,7 @@ import math
 
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import FancyArrowPatch
 from torch import nn
 
@@ -115,7 +116,8 @@ def plot_network(sizes: list[int], title: str) -> plt.Axes:
                 style = {"color": "lightgray", "lw": 0.5, "antialiased": False}
                 ax.plot([left, left + 1], [start, end], zorder=1, **style)
         label = f"nn.Linear({sizes[left]}, {sizes[left + 1]})"
-        weights = f"{sizes[left] * sizes[left + 1]} weights, {sizes[left + 1]} biases"
+        ending = "bias" if sizes[left + 1] == 1 else "biases"
+        weights = f"{len(before) * len(after)} weights, {len(after)} {ending}"
         ax.text(left + 0.5, 1.2, label, ha="center", family="monospace", fontsize=9)
         ax.text(left + 0.5, 1.09, weights, ha="center", fontsize=8, color="dimgray")
     last = len(sizes) - 1
@@ -155,7 +157,9 @@ def plot_folds(model: nn.Sequential, X: torch.Tensor, title: str) -> plt.Figure:
     count, side = added.shape[1], len(ticks)
     fig, axes = plt.subplots(2, count, figsize=(1.2 * count, 2.9), layout="constrained")
     limit = sums[:, -1].abs().max().item()
-    style = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+    colors = ["C0", "white", "C1"]  # as everywhere: class 0, neither, class 1
+    cmap = LinearSegmentedColormap.from_list("classes", colors)
+    style = {"cmap": cmap, "vmin": -limit, "vmax": limit}
     for row, (values, name) in enumerate([(added, "unit"), (sums, "sum of")]):
         for unit in range(count):
             ax, grid = axes[row, unit], values[:, unit].reshape(side, side)
@@ -278,13 +282,13 @@ def plot_thresholds(
             part = probs[labels == truth]
             below, above = part[part <= threshold], part[part > threshold]
             names = [("missed", "found"), ("left alone", "false alarms")][1 - truth]
-            colors = [("C3", "C2"), ("lightgray", "C1")][1 - truth]
+            colors = [("C3", "C2"), ("lightgray", "C4")][1 - truth]
             for values, name, color in zip((below, above), names, colors, strict=True):
                 label = f"{len(values)} {name}"
                 ax.hist(values.tolist(), bins=edges, color=color, label=label)
             ax.axvline(threshold, color="black", linestyle="dashed")
             ax.set(ylabel=["fine parts", "faulty parts"][truth])
-            ax.legend(loc="upper right" if threshold < 0.6 else "upper center")
+            ax.legend(loc="upper center")
         column[0].set_title(f"threshold {threshold}")
         column[1].set(xlabel="probability of being faulty", yscale="log")
     fig.suptitle("A lower threshold: more faults found, more false alarms")

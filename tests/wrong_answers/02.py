@@ -9,6 +9,7 @@ WRONG = {
         "def collapse(first, second):\n"
         "    return first.weight @ second.weight, second.weight @ first.bias + second.bias",
         "def collapse(first, second):\n    return second.weight @ first.weight",
+        "def collapse(first, second):\n    return second.weight @ first.weight, first.bias + second.bias",
         "def collapse(first, second):\n    second.weight.data = second.weight.data @ first.weight.data\n    return second.weight, second.bias",
         "def collapse(first, second):\n    weight = second.weight @ first.weight\n    bias = second.weight @ first.bias - second.bias\n    return weight, bias",
         "def collapse(first, second):\n    bias = second.weight @ first.bias + second.bias\n    second.bias.data += 1\n    return second.weight @ first.weight, bias",
@@ -26,6 +27,14 @@ WRONG = {
         "def logits_to_labels(logits, threshold):\n    return (torch.sigmoid(logits) > 0.5).float()",
     ],
     "02.3": [
+        """\
+def f_beta(predictions, labels, beta):
+    tp = (predictions & labels).sum().item()
+    if not tp:
+        return 0.0
+    p, r = tp / predictions.sum().item(), tp / labels.sum().item()
+    return (1 + beta**2) * p * r / (beta**2 * p + r)
+""",
         "def f_beta(predictions, labels, beta):\n    tp = (predictions * labels).sum().item()\n    p, r = tp / predictions.sum().item(), tp / labels.sum().item()\n    return (1 + beta**2) * p * r / (beta**2 * p + r)",
         "def f_beta(predictions, labels, beta):\n    tp = (predictions * labels).sum().item()\n    if not tp:\n        return 0.0\n    p, r = tp / predictions.sum().item(), tp / labels.sum().item()\n    return 2 * p * r / (p + r)",
         "def f_beta(predictions, labels, beta):\n    tp = (predictions * labels).sum().item()\n    if not tp:\n        return 0.0\n    r, p = tp / predictions.sum().item(), tp / labels.sum().item()\n    return (1 + beta**2) * p * r / (beta**2 * p + r)",
