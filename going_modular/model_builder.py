@@ -126,8 +126,8 @@ class CNNModel(nn.Module):
         check_size(image_size, at_least=2 ** len(widths))
         self.image_shape = (in_channels, image_size, image_size)
         stages = [first_stage(in_channels, widths[0])]
-        for C, D in pairwise(widths):
-            stages.append(later_stage(C, D))
+        for narrow, wide in pairwise(widths):
+            stages.append(later_stage(narrow, wide))
         self.features = nn.Sequential(*stages)
         side = image_size // 2 ** len(widths)  # halved by each stage
         inputs = widths[-1] * side**2

@@ -215,8 +215,9 @@ def max_pool(images):
         changed(CLASSIFIER, ("num_classes))", "num_classes, bias=False))")),
         changed(CLASSIFIER, ("    out =", "    nn.init.zeros_(features[0].weight)\n    out =")),
         changed(CLASSIFIER, ("    return ", "    return features, ")),
-        # left in evaluation mode
+        # left in evaluation mode, or in training mode
         changed(CLASSIFIER, ("    out =", "    features.eval()\n    out =")),
+        changed(CLASSIFIER, ("    out =", "    features.train()\n    out =")),
     ],
     "03.6": [
         changed(CONFUSED, (".clone().fill_diagonal_(0)", ".clone()")),
