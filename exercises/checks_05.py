@@ -195,15 +195,15 @@ def check_read_log(read_log):
                 f"{case} gave {got!r}, expected {expected!r}",
                 "what ends a finished line?",
             )
-    broken = "\n".join([lines[0], lines[1][:6], *lines[2:]]) + "\n"
-    try:
-        read_log(broken)
-    except ValueError:
-        return
-    raise Wrong(
-        "a broken line in the middle was passed over",
-        "only the unfinished last line may be left out",
-    )
+    for case, line in (("a broken", lines[1][:6]), ("an empty", "")):
+        try:
+            read_log("\n".join([lines[0], line, *lines[2:]]) + "\n")
+        except ValueError:
+            continue
+        raise Wrong(
+            f"{case} line in the middle was passed over",
+            "only the unfinished last line may be left out",
+        )
 
 
 @exercise("05.5", "A config as arguments")
@@ -237,8 +237,7 @@ def check_to_arguments(to_arguments):
                 found = vars(build_parser().parse_args(["train", *arguments]))
         except SystemExit:
             raise Wrong(
-                f"the command does not understand {arguments}: "
-                f"{message.getvalue().strip()}",
+                f"the command says {message.getvalue().strip()!r} to {arguments}",
                 "compare with the options that --help shows, dashes and switches",
             ) from None
         given = {name: value for name, value in found.items() if name in options}

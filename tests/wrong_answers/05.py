@@ -123,6 +123,7 @@ WRONG = {
         "def save(path, model, optimizer, epoch):\n    print(epoch)\n\n\ndef load(path, model, optimizer):\n    return 0",
     ],
     "05.4": [
+        "def read_log(text):\n    return [json.loads(line) for line in text.split('\\n')[:-1] if line]",
         "def read_log(text):\n    return [json.loads(line) for line in text.split('\\n')[:-1] if line.endswith('}')]",
         "def read_log(text):\n    return [json.loads(line) for line in text.splitlines()]",
         "def read_log(text):\n    rows = []\n    for line in text.splitlines():\n        try:\n            rows.append(json.loads(line))\n        except ValueError:\n            pass\n    return rows",
