@@ -1,5 +1,6 @@
 """Diagrams and figures of lesson 10: time, bits, memory, processes and patients."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,8 +37,24 @@ def plot_timelines(runs: dict[str, Spans], title: str = "") -> plt.Figure:
     return fig
 
 
-def plot_ratios(ratios: Sequence[float], title: str = "") -> plt.Axes:
-    """Draw ratios of two times as dots on a logarithmic axis around 1."""
+def plot_clocks(runs: dict[str, Sequence[float]]) -> plt.Figure:
+    """Draw when several runs loaded and when they learned, from readings of a clock.
+
+    Args:
+        runs: what a run is -> seconds: at its beginning, when the first batch was
+            loaded, when the network had learned from it, and so on.
+    """
+    spans = {name: [] for name in runs}
+    for name, readings in runs.items():
+        times = [1000 * (reading - readings[0]) for reading in readings]
+        for k, (start, end) in enumerate(itertools.pairwise(times)):
+            spans[name].append((("load", "learn")[k % 2], start, end - start))
+    lasts = [f"{1000 * (times[-1] - times[0]):.0f} ms" for times in runs.values()]
+    return plot_timelines(spans, f"The same four batches: {', and '.join(lasts)}")
+
+
+def plot_ratios(ratios: Sequence[float]) -> plt.Axes:
+    """Draw ratios of two equal functions' times as dots, on a logarithmic axis."""
     _, ax = plt.subplots(figsize=(8, 1.9), layout="constrained")
     heights = [(7 * k) % 10 for k in range(len(ratios))]
     ax.scatter(ratios, heights, color=BLUE, alpha=0.7)
@@ -46,7 +63,8 @@ def plot_ratios(ratios: Sequence[float], title: str = "") -> plt.Axes:
     edge = max(2.0, *ratios, *[1 / ratio for ratio in ratios]) * 1.1
     ticks = [2.0**k for k in range(-4, 5) if 1 / edge <= 2.0**k <= edge]
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    ax.set(xlim=(1 / edge, edge), yticks=[], title=title)
+    ax.set(xlim=(1 / edge, edge), yticks=[])
+    ax.set_title(f"'Gains' of nothing: {min(ratios):.2f} to {max(ratios):.2f}")
     ax.set_xlabel("time of the first / time of the second")
     return ax
 
@@ -201,13 +219,15 @@ def plot_memory(runs: dict[str, list[float]], weights: float) -> plt.Figure:
         below += size
     handles, labels = ax.get_legend_handles_labels()
     ax.legend(handles[::-1], labels[::-1], fontsize=8, loc="center right")
-    ax.set(xticks=[], xlim=(-0.5, 3.4), ylabel="MB", title="by kind")
+    ax.set(xticks=[], xlim=(-0.5, 3.4), ylabel="MB", title="all of a step, by kind")
     for (name, sizes), color in zip(runs.items(), (BLUE, ORANGE), strict=True):
         share = [k / (len(sizes) - 1) for k in range(len(sizes))]
+        label = f"{name}: {max(sizes):.1f} MB at most"
         right.plot(share, sizes, color=color, lw=1)
-        right.fill_between(share, sizes, color=color, alpha=0.25, label=name)
-    right.set(xticks=[], xlabel="forward, then backward: event after event")
-    right.set_title("over time, beside weights and states")
+        right.fill_between(share, sizes, color=color, alpha=0.25, label=label)
+    right.set(xticks=[], xlabel="forward, then backward: one allocation after another")
+    right.set(ylabel="MB more than at its start", title="one step, over time")
+    right.set_ylim(0, 1.3 * max(map(max, runs.values())))
     right.legend(fontsize=8)
     fig.suptitle("Activations pile up on the way forward and go on the way back")
     return fig
