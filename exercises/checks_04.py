@@ -227,7 +227,7 @@ def check_fit_with_patience(fit_with_patience: Callable) -> None:
         if script.ran != last:
             raise Wrong(
                 f"{case} train for {script.ran} epochs, wanted are {last}",
-                hint=_patience_hint(script.ran, last, len(losses)),
+                hint=_patience_hint(script.ran, last, losses),
             )
         if type(answer) is not int or answer != best:
             raise Wrong(
@@ -257,11 +257,16 @@ def check_fit_with_patience(fit_with_patience: Callable) -> None:
             )
 
 
-def _patience_hint(ran: int, last: int, epochs: int) -> str:
+def _patience_hint(ran: int, last: int, losses: list[float]) -> str:
     """Return what to think of, after a wrong number of epochs."""
+    if ran < last and min(losses[:ran]) >= 1:
+        return (
+            "you stop too soon: every loss below the best one is an improvement, "
+            'however little. And does the best one start high enough, at float("inf")?'
+        )
     if ran < last:
         return "you stop too soon: after an improvement the waiting begins anew."
-    if ran == epochs:
+    if ran == len(losses):
         return (
             "after each epoch: how long ago was the best one (an equal loss is not "
             "better)? At patience, break."
@@ -373,7 +378,10 @@ NEAR_HINTS = [  # for the first of these that is in the picture's description
     ("darker by", "what is 3 - 5 in uint8? And at most the limit includes the limit."),
     ("by exactly", "at most the limit includes the limit itself."),
     ("one more", "the mean difference to each training picture is above the limit."),
-    ("almost twice", "the mean of the differences counts, not the largest or squares."),
+    (
+        "almost twice",
+        "the mean absolute difference counts: no squares, and not the largest.",
+    ),
     ("one half", "first the absolute differences, number by number, then their mean."),
     ("upside down", "differences above and below 0 cancel: absolute values first."),
     ("unchanged", "each test picture against every training picture; one is enough."),

@@ -58,7 +58,7 @@ def learn_folder(folder):
     model = CNNModel(3, 3, widths=(4, 8, 8), image_size=32)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for part in torch.randperm(len(X)).split(32):
-        loss = F.cross_entropy(model(X[part]), y[part])
+        loss = nn.functional.cross_entropy(model(X[part]), y[part])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -109,6 +109,8 @@ WRONG = {
         changed(PATIENCE, ("copy.deepcopy(model.state_dict())", "model.state_dict()")),
         changed(PATIENCE, ("copy.deepcopy(model.state_dict())", "dict(model.state_dict())")),
         changed(PATIENCE, ("    model.load_state_dict(best_weights)\n", "")),
+        # any loss of 1 or more is no improvement
+        changed(PATIENCE, ("best_loss = math.inf", "best_loss, best_epoch, best_weights = 1.0, 0, copy.deepcopy(model.state_dict())")),
         # restored only where it stops
         changed(PATIENCE, ("            break\n    model.load_state_dict(best_weights)\n", "            model.load_state_dict(best_weights)\n            break\n")),
         changed(PATIENCE, ("loss < best_loss", "loss <= best_loss")),
@@ -262,7 +264,7 @@ def fit_with_patience(model, one_epoch, measure, patience, epochs):
     ],
     "04.3": [
         "def fit_picture(image, size):\n    image = image.movedim(2, 0)[None] / 255\n"
-        "    return F.interpolate(image, (size, size), mode='bilinear', antialias=True)",
+        "    return nn.functional.interpolate(image, (size, size), mode='bilinear', antialias=True)",
         "def fit_picture(image, size):\n    picture = v2.functional.to_pil_image(image.permute(2, 0, 1)).resize((size, size))\n"
         "    return ToTensor()(picture).unsqueeze(0)",
         "def fit_picture(image, size):\n    image = v2.functional.resize(image.permute(2, 0, 1), [size, size],\n"
