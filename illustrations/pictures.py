@@ -8,12 +8,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.patches import FancyBboxPatch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from going_modular.plots import new_axes
 
 BLUE, ORANGE, GREEN = "#1f77b4", "#e67e22", "#1b7f3b"
 BOX: Any = {"boxstyle": "round,pad=0.02", "facecolor": "#eaf2f8", "edgecolor": BLUE}
+BELOW: Any = {"ha": "center", "va": "top", "weight": "bold", "fontsize": 9}
 
 
 def draw_tree(folder: Path, splits: Sequence[str], title: str = "") -> Any:
@@ -104,6 +105,58 @@ def draw_pictures(pictures: dict[str, Image.Image], title: str = "") -> plt.Figu
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_color("gray")
     return plt.gcf()
+
+
+def write_odd_files(photo: Image.Image, folder: Path) -> None:
+    """Write a photograph as five harmless files that are easily misread.
+
+    Args:
+        photo: in mode RGB.
+        folder: gets gray.png, sixteen.png, transparent.png, inks.jpg and sideways.jpg.
+    """
+    gray = photo.convert("L")  # L: one byte a pixel, for luminance
+    gray.save(folder / "gray.png")
+    sixteen = np.asarray(gray).astype(np.uint16) * 257  # 255 becomes 65,535
+    Image.fromarray(sixteen).save(folder / "sixteen.png")
+    photo.convert("CMYK").save(folder / "inks.jpg", quality=95)
+
+    opacity = Image.new("L", photo.size, 0)  # 0: not to be seen
+    width, height = photo.size
+    shape = (0, 0, width - 1, height - 1)
+    ImageDraw.Draw(opacity).ellipse(shape, fill=255)  # but in a circle
+    black = Image.new("RGB", photo.size, "black")
+    cut_out = Image.composite(photo, black, opacity)  # black around the circle
+    cut_out.putalpha(opacity)
+    cut_out.save(folder / "transparent.png")
+
+    exif = Image.Exif()
+    exif[0x0112] = 6  # entry 0x0112, orientation: "turn me right by 90 degrees"
+    lying = photo.transpose(Image.Transpose.ROTATE_90)
+    lying.save(folder / "sideways.jpg", quality=95, exif=exif)
+
+
+def draw_pairs(
+    pairs: Sequence[tuple[float, Path, Path]], title: str = ""
+) -> plt.Figure:
+    """Draw pairs of pictures, one below the other, with their splits and distances.
+
+    Args:
+        pairs: (distance, path, other path); a path is SPLIT/CLASS/NAME.
+        title: of the figure.
+    """
+    width, height = 112 * len(pairs), 330  # at 100 dots an inch
+    fig = plt.figure(figsize=(width / 100, height / 100))
+    for column, (distance, *paths) in enumerate(pairs):
+        for path, bottom in zip(paths, (164, 20), strict=True):
+            # 96 dots a side: each of 32 pixels becomes 3 × 3, and the file stays small
+            place = ((112 * column + 8) / width, bottom / height)
+            ax = fig.add_axes((*place, 96 / width, 96 / height))
+            ax.imshow(Image.open(path), interpolation="nearest")
+            ax.set_title(f"{path.parent.parent.name}\n{path.stem}", fontsize=9)
+            ax.axis("off")
+        ax.text(0.5, -0.05, f"distance {distance:.1f}", **BELOW, transform=ax.transAxes)
+    fig.suptitle(title)
+    return fig
 
 
 def draw_ranking(

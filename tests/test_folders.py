@@ -760,7 +760,7 @@ def test_the_same_bytes_in_another_shape_are_no_leak(tmp_path):
     assert find_leaks(tmp_path / "a", tmp_path / "b") == []
 
 
-def test_the_courses_splits_share_no_picture(photographs):
+def test_the_courses_splits_share_no_identical_picture(photographs):
     for one, other in (("train", "valid"), ("train", "test"), ("valid", "test")):
         assert find_leaks(photographs / one, photographs / other) == []
 
