@@ -1,11 +1,12 @@
 """Diagrams and figures of lesson 09: a page, its visitors, its files, its days."""
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
 
 import matplotlib.pyplot as plt
 import torch
+from IPython import display
 from matplotlib.patches import FancyBboxPatch
 from PIL import Image
 
@@ -22,13 +23,21 @@ def draw_box(
     ax.text(x + width / 2, y, text, ha="center", va="center", color="black", size=10)
 
 
-def draw_request(milliseconds: dict[str, float], title: str) -> plt.Figure:
+def show_page(path: str, alt: str) -> None:
+    """Show the stored picture of a page, with an alternative text."""
+    picture = display.Image(path, width=640)
+    display.display(picture, metadata={"image/jpeg": {"alt": alt}})
+
+
+def draw_request(parts: Mapping[str, torch.Tensor], title: str) -> plt.Figure:
     """Draw the way of a visitor's picture, and below it how long each part takes.
 
     Args:
-        milliseconds: of each station, by its name, in the order of the way.
+        parts: seconds of each station, by its name, in the order of the way.
         title: of the figure.
     """
+    # On a busy machine the first, which is a difference, may come out below zero.
+    milliseconds = {name: 1000 * max(s.item(), 0.0) for name, s in parts.items()}
     fig, (way, bar) = plt.subplots(
         2, 1, figsize=(8, 2.9), height_ratios=[1.2, 1], layout="constrained"
     )
@@ -93,7 +102,7 @@ def draw_candidates(
 
 def draw_answers(
     pictures: Sequence[Image.Image],
-    answers: Sequence[Sequence[tuple[str, float]]],
+    answers: Sequence[Mapping[str, float] | Sequence[tuple[str, float]]],
     title: str,
     below: float = 0.0,
 ) -> plt.Figure:
@@ -101,7 +110,7 @@ def draw_answers(
 
     Args:
         pictures: N of them.
-        answers: a ranking for each, [(class name, probability), ...].
+        answers: for each {class name: probability}, or those as pairs.
         title: of the figure.
         below: a page's limit: an answer below it is headed "not sure".
     """
@@ -113,9 +122,10 @@ def draw_answers(
         squeeze=False,
         layout="constrained",
     )
-    for column, (picture, ranked) in enumerate(zip(pictures, answers, strict=True)):
+    for column, (picture, answer) in enumerate(zip(pictures, answers, strict=True)):
+        ranked = sorted(dict(answer).items(), key=itemgetter(1), reverse=True)
         top, bars = axes[:, column]
-        top.imshow(picture)
+        top.imshow(picture.convert("RGB"))
         top.set_title(ranked[0][0] if ranked[0][1] >= below else "not sure", size=10)
         top.axis("off")
         names, probs = zip(*ranked, strict=True)
@@ -276,16 +286,22 @@ def draw_rounding(weight: torch.Tensor, channels: Sequence[int]) -> plt.Figure:
 
 
 def draw_differences(
-    rows: dict[str, tuple[float, float, float]], title: str
+    changes: Mapping[str, float],
+    spreads: Mapping[str, float],
+    sizes: Mapping[str, float],
+    title: str,
 ) -> plt.Figure:
-    """Draw differences of accuracy with their spread, and the size of each file.
+    """Draw changes of accuracy with their spread, and the size of each file.
 
     Args:
-        rows: name -> (difference, twice its standard error, MB).
+        changes: of each file, by its name.
+        spreads: of each, twice the standard error of its change.
+        sizes: of each, in MB.
         title: of the figure.
     """
     fig, ax = plt.subplots(figsize=(7.5, 2.7), layout="constrained")
-    for row, (difference, spread, size) in enumerate(rows.values()):
+    for row, (name, difference) in enumerate(changes.items()):
+        spread, size = spreads[name], sizes[name]
         clear = abs(difference) > spread
         color = RED if clear else GRAY
         ax.errorbar(difference, row, xerr=spread, fmt="o", color=color, capsize=4)
@@ -294,31 +310,33 @@ def draw_differences(
             1.02, row, text, va="center", size=9, transform=ax.get_yaxis_transform()
         )
     ax.axvline(0, color=GRAY, linewidth=1)
-    ax.set_yticks(range(len(rows)), list(rows))
+    ax.set_yticks(range(len(changes)), list(changes))
     ax.set(xlabel="accuracy gained or lost against 32 bits", title=title)
     ax.invert_yaxis()
     return fig
 
 
-def draw_days(days: Sequence[dict[str, Any]], limit: float, title: str) -> plt.Figure:
+def draw_days(
+    unsure: torch.Tensor, accuracy: torch.Tensor, limit: float, title: str
+) -> plt.Figure:
     """Draw what a log says of each day, and below it what nobody there can see.
 
     Args:
-        days: rows with "unsure", the share of answers that are not sure, and
-            "accuracy".
-        limit: the share at which somebody is called.
+        unsure: of each day the share of answers that are not sure.
+        accuracy: of each day.
+        limit: the share above which there is an alarm.
         title: of the figure.
     """
     fig, (top, low) = plt.subplots(
         2, 1, figsize=(7, 4), sharex=True, layout="constrained"
     )
-    x = range(1, len(days) + 1)
-    unsure = [day["unsure"] for day in days]
+    x = range(1, len(unsure) + 1)
     colors = [RED if share > limit else "tab:blue" for share in unsure]
     top.bar(x, unsure, color=colors, alpha=0.8)
     top.axhline(limit, color=GRAY, linestyle="--", label=f"alarm above {limit:.2f}")
     top.set(ylabel='share of "not sure"', ylim=(0, 1), title=title)
     top.legend(loc="upper left")
-    low.plot(x, [day["accuracy"] for day in days], color=GREEN, marker="o")
+    low.plot(x, accuracy, color=GREEN, marker="o")
     low.set(ylim=(0, 1.05), ylabel="accuracy,\nwhich the log lacks", xlabel="day")
+    low.set_xticks(x)
     return fig
