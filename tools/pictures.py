@@ -71,7 +71,7 @@ STRIP = [  # in rows
     [
         ("03", Figure("The first layer: mostly surfaces", (0, 0.11, 0.446, 0.95))),
         ("07", Figure("Of 16 equal settings", (0.049, 0.112, 0.982, 0.845))),
-        ("10", Figure("Activations pile up", (0.402, 0.18, 0.986, 0.905))),
+        ("10", Figure("Activations pile up", (0.416, 0.18, 0.986, 0.905))),
         ("06", Figure("300 photographs: pixels mix", (0.531, 0.14, 0.987, 0.92))),
     ],
 ]
