@@ -140,6 +140,8 @@ def _mean_hint(
         "asked for.": (queries @ means.T).argmax(dim=1),
         "that is the mean farthest away.": torch.cdist(queries, means).argmax(dim=1),
     }
+    if int(got.max()) >= len(means):
+        return "the number of classes is not always 3: `labels` says how many."
     for hint, answers in others.items():
         if (got == answers).float().mean() > 0.99:
             return hint
@@ -280,6 +282,9 @@ def check_occlusion_map(occlusion_map: Callable) -> None:
                 -expected[..., label]
             ),
             "whose logit do you look at?": expected[..., 0],
+            "rows first: number (i, j) belongs to row i, column j.": (
+                _exchanged(expected[..., label])
+            ),
         }
         hint = (
             "each square is covered alone, in a fresh copy, with 0 in all channels; "
@@ -307,6 +312,14 @@ def _drops(model: nn.Module, image: torch.Tensor, patch: int) -> torch.Tensor:
             covered[:, top : top + patch, left : left + patch] = 0
             drops.append((model(image[None]) - model(covered[None]))[0])
     return torch.stack(drops).reshape(H // patch, W // patch, -1)
+
+
+def _exchanged(drops: torch.Tensor) -> torch.Tensor:
+    """Return drops (h, w) with place (i, j) taken from (j, i), 0 outside the image."""
+    h, w = drops.shape
+    square = torch.zeros(max(h, w), max(h, w))
+    square[:h, :w] = drops
+    return square.T[:h, :w]
 
 
 @exercise("06.6", "Padding, left and right")

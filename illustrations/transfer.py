@@ -253,7 +253,7 @@ def plot_norms(
 ) -> plt.Figure:
     """Draw fine-tuning with batch norms frozen and free: the rows of two trainings."""
     fig, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True, layout="constrained")
-    titles = ("train: nothing to notice", "valid: free batch norms are worse")
+    titles = ("train: little to notice", "valid: free batch norms are worse")
     runs = {"norms frozen": frozen, "norms free": free}
     for ax, key, title in zip(axes, ("train_acc", "test_acc"), titles, strict=True):
         lines: Any = {

@@ -175,6 +175,14 @@ WRONG = {
         ),
         changed(COVER, ("covered[:, i", "covered[0, i")),
         changed(COVER, ("    return drops", "    return drops.T")),
+        # rows and columns exchanged
+        changed(
+            COVER,
+            (
+                "i * patch : (i + 1) * patch, j * patch : (j + 1) * patch",
+                "j * patch : (j + 1) * patch, i * patch : (i + 1) * patch",
+            ),
+        ),
         changed(COVER, ("before - model", "model")),
     ],
     "06.6": [
