@@ -68,8 +68,13 @@ def show_dashboard() -> None:
     display(picture, metadata={"image/jpeg": {"alt": alt}})
 
 
-def plot_three(runs: dict[str, list[dict]]) -> Any:
-    """Draw the valid loss of three runs over the epochs; run -> rows of results."""
+def plot_three(runs: dict[str, list[dict]], seen: int) -> Any:
+    """Draw the valid loss of three runs over the epochs.
+
+    Args:
+        runs: run -> rows of results.
+        seen: the epoch after which the runs went on.
+    """
     title = "One still falls, one has arrived, one is thrown about"
     ax = new_axes(6.5, 3.2, title=title)[0]
     for name, rows in runs.items():
@@ -77,6 +82,7 @@ def plot_three(runs: dict[str, list[dict]]) -> Any:
             *((row["epoch"], row["valid_loss"]) for row in rows), strict=True
         )
         ax.plot(epochs, values, marker="o", ms=4, label=name)
+    ax.axvline(seen, color=GRAY, ls=":", label=f"epoch {seen}")
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(xlabel="epoch", ylabel="valid loss", ylim=(0, None))
     ax.legend()

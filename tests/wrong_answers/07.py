@@ -68,6 +68,7 @@ RIGHT = {
         "def best_run(folder):\n    best = (-1.0, '', 0)\n    for run in Path(folder).iterdir():\n        events = EventAccumulator(str(run)).Reload()\n        try:\n            for event in events.Scalars('valid_acc'):\n                if not math.isnan(event.value):\n                    best = max(best, (event.value, run.name, event.step))\n        except KeyError:\n            continue\n    return best[1], best[2]",
     ],
     "07.3": [
+        "def warmup_cosine(step, steps, warmup, peak):\n    if step < warmup:\n        return peak * (step + 1) / warmup\n    done = torch.tensor((step - warmup) / (steps - warmup))\n    return (peak * (1 + torch.cos(torch.pi * done)) / 2).item()",
         "def warmup_cosine(step, steps, warmup, peak):\n    rise = min((step + 1) / warmup, 1)\n    done = max(step - warmup, 0) / (steps - warmup)\n    return rise * peak * math.cos(math.pi * done / 2) ** 2",
         "def warmup_cosine(step, steps, warmup, peak):\n    done = torch.tensor((step - warmup) / (steps - warmup), dtype=torch.float64)\n    wave = peak * (1 + torch.cos(torch.pi * done)) / 2\n    return wave.item() if step >= warmup else peak * (step + 1) / warmup",
     ],
