@@ -166,8 +166,7 @@ def resume(experiment: Experiment, out: str | Path) -> list[dict]:
     kept, parts, rows = (checkpoint[name] for name in ("config", "parts", "rows"))
     if not (best := last.with_name("best.pt")).exists():
         raise FileNotFoundError(
-            f"{best} is gone, with the weights of the best epoch: bring it back, "
-            "or choose another --out"
+            f"{best} (the best weights) is gone: restore it or choose another --out"
         )
     changes = []
     for name, value in made.described.items():
@@ -194,8 +193,7 @@ def resume(experiment: Experiment, out: str | Path) -> list[dict]:
             changes.append(f"{name} ({before} then, {value} now)")
     if changes:
         raise ValueError(
-            f"{last} was trained with other {', '.join(changes)}: bring back what was, "
-            "or choose another --out"
+            f"{last} had other {', '.join(changes)}: restore them or use another --out"
         )
     restore_checkpoint(last, checkpoint, made.parts)
     # What is odd shall stumble here, not after an epoch.

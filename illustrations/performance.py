@@ -1,7 +1,7 @@
 """Diagrams and figures of lesson 10: time, bits, memory, processes and patients."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -11,7 +11,7 @@ Spans = Sequence[tuple[str, float, float]]
 BLUE, ORANGE, GREEN, GRAY = "#2e6da4", "#e67e22", "#1b7f3b", "#8a8a8a"
 
 
-def plot_timelines(runs: dict[str, Spans], title: str = "") -> plt.Figure:
+def plot_timelines(runs: Mapping[str, Spans], title: str = "") -> plt.Figure:
     """Draw when the parts of several runs ran, a panel a run, on one axis of time.
 
     Args:
@@ -44,7 +44,7 @@ def plot_clocks(runs: dict[str, Sequence[float]]) -> plt.Figure:
         runs: what a run is -> seconds: at its beginning, when the first batch was
             loaded, when the network had learned from it, and so on.
     """
-    spans = {name: [] for name in runs}
+    spans: dict[str, list] = {name: [] for name in runs}
     for name, readings in runs.items():
         times = [1000 * (reading - readings[0]) for reading in readings]
         for k, (start, end) in enumerate(itertools.pairwise(times)):

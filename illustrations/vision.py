@@ -49,7 +49,7 @@ def draw_classes(
     classes = range(len(class_names))
     firsts = [(labels == k).nonzero()[:rows, 0].tolist() for k in classes]
     picks = [firsts[k][row] for row in range(rows) for k in classes]
-    names = [class_names[k] for k in labels[picks]]
+    names = [class_names[k] for k in labels[picks].tolist()]
     columns = len(class_names)
     return plot_images(images[picks].unsqueeze(1), names, title, columns)
 

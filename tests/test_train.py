@@ -176,7 +176,7 @@ def test_a_lost_best_epoch_is_told(data, tmp_path, capsys):
     assert train(data, out) == 0
     (out / "best.pt").unlink()
     assert go_on(out, "--epochs 9") == 2
-    assert "best.pt is gone, with the weights of the" in capsys.readouterr().err
+    assert "best.pt (the best weights) is gone" in capsys.readouterr().err
 
 
 def test_resume_where_nothing_is_kept_begins_anew(data, tmp_path):
@@ -632,9 +632,9 @@ def assert_one_line(status, capsys, pattern):
         ("", "holds last.pt: add --resume"),
         (
             "--resume --model tinyvgg",
-            r"trained with other model \(cnn then, tinyvgg now\)",
+            r"had other model \(cnn then, tinyvgg now\)",
         ),
-        ("--resume --epochs 2", r"trained with other epochs \(3 then, 2 now\)"),
+        ("--resume --epochs 2", r"had other epochs \(3 then, 2 now\)"),
         ("last.pt", "last.pt holds no plain weights"),
         ("config.json", "config.json describes no training"),
     ],
