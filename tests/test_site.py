@@ -178,7 +178,9 @@ def open_page(browser, address, size=WIDE, scheme="light"):
     """Return a new page, and the list that its faults and outside requests go to."""
     width, height = size
     context = browser.new_context(
-        viewport={"width": width, "height": height}, color_scheme=scheme
+        viewport={"width": width, "height": height},
+        color_scheme=scheme,
+        reduced_motion="reduce",  # no color on its way to another one
     )
     page, faults = context.new_page(), []
     page.on("pageerror", lambda error: faults.append(str(error)))
@@ -266,6 +268,7 @@ def test_contrast_passes_axe(browser, address, scheme):
     found = {}
     for name in LOOKED_AT:
         page.goto(f"{address}/{name}.html")
+        page.wait_for_function("document.getAnimations().length === 0")
         page.evaluate(axe())
         report = page.evaluate("options => axe.run(document, options)", options)
         assert report["passes"]
