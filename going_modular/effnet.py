@@ -30,16 +30,21 @@ class InvertedResidual(nn.Module):
     """Expand the channels, filter each one by itself, project to fewer.
 
     (B, in_channels, H, W) -> (B, out_channels, ⌈H / stride⌉, ⌈W / stride⌉). Inside
-    there are ``wider`` times more channels, the paper's expansion. If the shape stays
-    the same, the input is added. Sandler et al. 2018, MobileNetV2.
+    there are ``expansion`` times more channels. If the shape stays the same, the input
+    is added. Sandler et al. 2018, MobileNetV2.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, stride: int, wider: int
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        stride: int,
+        expansion: int,
     ):
         super().__init__()
-        inner = in_channels * wider  # channels inside
-        layers = [] if wider == 1 else [conv_norm(in_channels, inner, 1)]
+        inner = in_channels * expansion  # channels inside
+        layers = [] if expansion == 1 else [conv_norm(in_channels, inner, 1)]
         layers.append(conv_norm(inner, inner, kernel, stride, groups=inner))
         layers.append(conv_norm(inner, out_channels, 1)[:2])  # without the ReLU6
         self.layers = nn.Sequential(*layers)
@@ -50,7 +55,7 @@ class InvertedResidual(nn.Module):
         return images + outputs if self.adds_input else outputs
 
 
-LITE0_STAGES = [  # blocks, kernel, stride of the first, how much wider, channels out
+LITE0_STAGES = [  # blocks, kernel, stride of the first, expansion, channels out
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
     (2, 5, 2, 6, 40),
@@ -65,10 +70,10 @@ def lite0_body() -> nn.Sequential:
     """Return Lite0's 18 parts: (B, 3, H, W) -> (B, 1280, ⌈H / 32⌉, ⌈W / 32⌉)."""
     parts: list[nn.Module] = [conv_norm(3, 32, kernel=3, stride=2)]
     channels = 32
-    for blocks, kernel, stride, wider, out_channels in LITE0_STAGES:
+    for blocks, kernel, stride, expansion, out_channels in LITE0_STAGES:
         for _ in range(blocks):
             parts.append(
-                InvertedResidual(channels, out_channels, kernel, stride, wider)
+                InvertedResidual(channels, out_channels, kernel, stride, expansion)
             )
             channels = out_channels
             stride = 1  # only a stage's first block has another
