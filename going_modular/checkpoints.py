@@ -4,6 +4,7 @@
 
 import contextlib
 import glob
+import io
 import json
 import os
 import re
@@ -64,12 +65,9 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())  # or a power cut may leave an empty file
         os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        if isinstance(error, RuntimeError):  # torch.save's, over what really happened
-            error = error.__context__ or error
-        is_trouble = isinstance(error, OSError | RuntimeError)
-        if not is_trouble or isinstance(error, ConnectionError):  # but a signal
-            raise error from None
+    except ConnectionError:  # a signal that another process of the training sent
+        raise
+    except OSError as error:
         raise OSError(
             f"cannot write {path}: {error}. Choose a folder that you may write to, "
             "with space left."
@@ -77,6 +75,18 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
     finally:
         if temporary:
             temporary.unlink(missing_ok=True)
+
+
+def save_plain(content: Any, path: str | Path) -> None:
+    """Write what ``read_plain`` reads: tensors and plain values, whole or not at all.
+
+    Raises:
+        OSError: as ``whole_file``.
+    """
+    memory = io.BytesIO()  # a file that a signal closes under torch.save ends Python
+    torch.save(content, memory)
+    with whole_file(path) as file:
+        file.write(memory.getbuffer())
 
 
 def read_plain(path: str | Path) -> Any:

@@ -11,7 +11,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from going_modular.checkpoints import check_fit, read_plain, to_json, whole_file
+from going_modular.checkpoints import (
+    check_fit,
+    read_plain,
+    save_plain,
+    to_json,
+    whole_file,
+)
 from going_modular.config import Config, read_config
 from going_modular.engine import predict, train_step
 from going_modular.networks import blueprint
@@ -63,8 +69,7 @@ def save_checkpoint(
         "config": config,
         "random": random_states(),
     }
-    with whole_file(path) as file:
-        torch.save(content, file)
+    save_plain(content, path)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

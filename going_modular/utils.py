@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from going_modular.checkpoints import check_fit, read_plain, whole_file
+from going_modular.checkpoints import check_fit, read_plain, save_plain
 
 
 def describe(tensor: torch.Tensor) -> str:
@@ -93,8 +93,7 @@ def save_model(model: nn.Module, target_dir: str | Path, model_name: str) -> Pat
     if not str(model_name).endswith((".pt", ".pth")):
         raise ValueError(f"model_name is {model_name!r}; it must end in .pt or .pth")
     path = Path(target_dir) / model_name
-    with whole_file(path) as file:
-        torch.save(model.state_dict(), file)
+    save_plain(model.state_dict(), path)
     return path
 
 

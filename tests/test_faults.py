@@ -29,8 +29,8 @@ def train(arguments):
     sys.exit(main(arguments))
 
 
-def train_killed_in_write(arguments, number, write):
-    """Run the command until a write into last.pt, the n-th file of this name."""
+def train_killed_in_write(arguments, number, part):
+    """Run the command until it wrote a part of last.pt, the n-th file of that name."""
     files = 0
 
     def kill():
@@ -39,7 +39,9 @@ def train_killed_in_write(arguments, number, write):
     def open_faulty(path, mode):
         nonlocal files
         files += mode == "wb" and path.name.startswith("last.pt")
-        return Faulty(open(path, mode), write if files == number else 0, kill)
+        if files < number:
+            return open(path, mode)
+        return Faulty(open(path, mode), part, kill)
 
     checkpoints.open = open_faulty
     sys.exit(main(arguments))
@@ -110,8 +112,8 @@ def test_killed_at_fifteen_random_moments(started, whole):
 
 def test_killed_in_five_writes_of_a_checkpoint(started, whole):
     last = started.top / "cut" / "last.pt"
-    for number, write in ((1, 1), (2, 3), (4, 17), (3, 40), (5, 80)):
-        child = started("cut", train_killed_in_write, number, write)
+    for number, part in ((1, 0), (2, 0.01), (4, 0.5), (3, 0.999), (5, 1)):
+        child = started("cut", train_killed_in_write, number, part)
         child.join()
         assert child.exitcode == -signal.SIGKILL
         (half,) = last.parent.glob("last.pt.*.tmp")

@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import math
+import os
 import random
 import re
 import shutil
@@ -586,7 +587,7 @@ def spoil(folder, what, monkeypatch):
         with zipfile.ZipFile(f"{folder}.zip", "w") as archive:
             archive.writestr("../outside.png", b"x")
     elif what == "full disk":
-        monkeypatch.setattr(torch, "save", fail_with_a_full_disk)
+        monkeypatch.setattr(os, "fsync", fail_with_a_full_disk)
 
 
 BAD_FOLDERS = {
@@ -781,7 +782,7 @@ def test_a_failed_writer_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     path, model = tmp_path / "last.pt", nn.Linear(2, 2)
     states.save_checkpoint(path, {"model": model}, [], {})
     old = path.read_bytes()
-    monkeypatch.setattr(torch, "save", fail_with_a_full_disk)
+    monkeypatch.setattr(os, "fsync", fail_with_a_full_disk)
     with pytest.raises(OSError, match="cannot write"):
         states.save_checkpoint(path, {"model": model}, [{"epoch": 1}], {})
     assert path.read_bytes() == old and list(tmp_path.iterdir()) == [path]
