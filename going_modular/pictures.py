@@ -200,7 +200,8 @@ def scan_folder(folder: str | Path) -> tuple[dict[str, list[str]], list[str]]:
     found: dict[str, list[str]] = {}
     for place in waiting:  # which grows
         top = place.relative_to(folder).parts[:1]
-        name = unicodedata.normalize("NFC", "".join(top))  # a Mac spells é as e + ´
+        name = os.fsencode("".join(top)).decode(errors="replace")  # it may be no text
+        name = unicodedata.normalize("NFC", name)  # a Mac spells é as e + ´
         pictures = found.setdefault(name, [])
         for path in sorted(place.iterdir()):
             real = path.resolve() if path.is_dir() else root

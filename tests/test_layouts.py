@@ -480,3 +480,14 @@ def test_a_letter_in_one_piece_or_two_is_the_same_class(tmp_path, name):
     assert main(train_arguments(tmp_path / "data", out, "--epochs 1")) == 0
     assert name in read_config(out)[1]
     assert main(["evaluate", str(out)]) == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="every name is text on Windows")
+@pytest.mark.parametrize("raw", [b"caf\xe9", b"\xff", b"\xc3", b"\xed\xa0\x80"])
+def test_a_class_whose_name_is_no_text_has_signs_for_its_odd_bytes(tmp_path, raw):
+    """As an archive from another system leaves it."""
+    classes, out = (os.fsdecode(raw), "x"), tmp_path / "run"
+    write_pictures(tmp_path / "data", classes, {"train": 8, "valid": 4})
+    assert main(train_arguments(tmp_path / "data", out, "--epochs 1")) == 0
+    assert raw.decode(errors="replace") in read_config(out)[1]
+    assert main(["evaluate", str(out)]) == 0
