@@ -153,3 +153,150 @@ WRONG = {
         survivor('options.out / "model.pt"', 'options.out / "weights.pt"'),
     ],
 }
+
+
+RIGHT = {
+    "05.1": [
+        # the stream is put back as it was
+        """\
+def quiet_rand(n, seed):
+    before = torch.get_rng_state()
+    torch.manual_seed(seed)
+    numbers = torch.rand(n)
+    torch.set_rng_state(before)
+    return numbers
+""",
+        """\
+def quiet_rand(n, seed):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return torch.empty(n).uniform_()
+""",
+    ],
+    "05.2": [
+        # a regular expression reads the first line
+        """\
+def export_cells(sources):
+    import re
+    found = [re.fullmatch(r"#\\| export (\\w+)[ ]*\\n?(.*)", s, re.DOTALL) for s in sources]
+    pairs = [match.groups() for match in found if match]
+    return {
+        name: "\\n\\n".join(text for module, text in pairs if module == name)
+        for name, _ in pairs
+    }
+""",
+        # texts that grow
+        """\
+def export_cells(sources):
+    modules = {}
+    for source in sources:
+        first, *rest = source.split("\\n")
+        if first[:10] == "#| export ":
+            name = first.split()[2]
+            before = modules[name] + "\\n\\n" if name in modules else ""
+            modules[name] = before + "\\n".join(rest)
+    return modules
+""",
+    ],
+    "05.3": [
+        # a list in place of a dictionary
+        """\
+def save(path, model, optimizer, epoch):
+    parts = [part.state_dict() for part in (model, optimizer)]
+    torch.save([*parts, torch.get_rng_state(), epoch], path)
+
+
+def load(path, model, optimizer):
+    *states, random_state, epoch = torch.load(path, weights_only=True)
+    for part, state in zip((model, optimizer), states, strict=True):
+        part.load_state_dict(state)
+    torch.set_rng_state(random_state)
+    return epoch
+""",
+        # the epoch as a tensor, an open file
+        """\
+def save(path, model, optimizer, epoch):
+    kept = dict(epoch=torch.tensor(epoch), random=torch.random.get_rng_state())
+    kept["states"] = (model.state_dict(), optimizer.state_dict())
+    with open(path, "wb") as file:
+        torch.save(kept, file)
+
+
+def load(path, model, optimizer):
+    with open(path, "rb") as file:
+        kept = torch.load(file, weights_only=True)
+    model.load_state_dict(kept["states"][0])
+    optimizer.load_state_dict(kept["states"][1])
+    torch.random.set_rng_state(kept["random"])
+    return kept["epoch"].item()
+""",
+    ],
+    "05.4": [
+        # line by line, with their ends
+        """\
+def read_log(text):
+    rows = []
+    for line in text.splitlines(keepends=True):
+        if line.endswith("\\n"):
+            rows.append(json.loads(line))
+    return rows
+""",
+        # the end is cut off first
+        """\
+def read_log(text):
+    whole = text[: text.rfind("\\n") + 1]
+    return [json.loads(line) for line in whole.splitlines()]
+""",
+    ],
+    "05.5": [
+        # name and value in one text
+        """\
+def to_arguments(config):
+    texts = []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        option = "--" + field.name.replace("_", "-")
+        if value is True:
+            texts.append(option)
+        elif value is False:
+            texts.append(option.replace("--", "--no-", 1))
+        elif field.name != "channels":
+            texts.append(f"{option}={value}")
+    return texts
+""",
+        # in another order
+        """\
+def to_arguments(config):
+    values = dataclasses.asdict(config)
+    del values["channels"]
+    switches = {k: v for k, v in values.items() if type(v) is bool}
+    found = ["--" + "no-" * (not v) + k.replace("_", "-") for k, v in switches.items()]
+    for name in reversed(values.keys() - switches.keys() and list(values)):
+        if name not in switches:
+            found.extend(("--" + name.replace("_", "-"), str(values[name])))
+    return found
+""",
+    ],
+    "05.6": [
+        # random logits against a count by hand
+        """\
+def test_accuracy(accuracy):
+    generator = torch.Generator().manual_seed(1)
+    for count in (1, 7, 50):
+        logits = torch.randn(count, 4, generator=generator)
+        labels = torch.randint(4, (count,), generator=generator)
+        right = sum(int(row.argmax()) == int(y) for row, y in zip(logits, labels))
+        torch.testing.assert_close(float(accuracy(logits, labels)), right / count)
+""",
+        # each label of the same logits
+        """\
+def test_accuracy(accuracy):
+    logits = torch.tensor([[0.1, 3.0, -2.0], [4.0, -1.0, 0.5], [-3.0, -2.0, -1.0]])
+    for shift, wanted in enumerate((1, 0, 0)):
+        labels = (torch.tensor([1, 0, 2]) + shift) % 3
+        assert float(accuracy(logits, labels)) == wanted
+    mixed = float(accuracy(logits, torch.tensor([1, 0, 0])))
+    assert abs(mixed - 2 / 3) < 1e-6
+""",
+    ],
+}

@@ -231,7 +231,11 @@ RIGHT = {
         "def accumulate_gradients(model, loss_fn, parts):\n    model.zero_grad(set_to_none=False)\n    for X, y in parts:\n        (loss_fn(model(X), y) * len(y)).backward()\n    for p in model.parameters():\n        p.grad /= sum(len(y) for _, y in parts)",
         "def accumulate_gradients(model, loss_fn, parts):\n    total, weights = sum(len(y) for _, y in parts), list(model.parameters())\n    sums = [torch.zeros_like(p) for p in weights]\n    for X, y in parts:\n        loss = loss_fn(model(X), y) * len(y) / total\n        for part, grad in zip(sums, torch.autograd.grad(loss, weights)):\n            part += grad\n    for p, grad in zip(weights, sums):\n        p.grad = grad",
     ],
-    "10.5": [f"diagnoses = dict(reversed({{{ALL}}}.items()))"],
+    "10.5": [
+        f"diagnoses = dict(reversed({{{ALL}}}.items()))",
+        # two lists, zipped
+        f"letters, names = zip(*{{{ALL}}}.items())\ndiagnoses = dict(zip(letters, names))",
+    ],
     "10.6": [
         CURE,
         CURE.replace(
