@@ -238,9 +238,15 @@ class _Watched(torch.optim.SGD):
         return super().step(closure)
 
 
+def _lopsided(predictions: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return a loss in which an error upward costs three times one downward."""
+    error = predictions - targets
+    return torch.where(error > 0, 3 * error, -error).mean()
+
+
 @exercise("01.5", "The training loop")
 def check_fit(fit):
-    for loss_fn, momentum in ((nn.MSELoss(), 0.0), (nn.L1Loss(), 0.9)):
+    for loss_fn, momentum in ((nn.MSELoss(), 0.0), (_lopsided, 0.9)):
         epochs, features = int(torch.randint(4, 9, ())), int(torch.randint(1, 4, ()))
         X, y = torch.randn(20, features), torch.randn(20, 1)
         model = nn.Linear(features, 1)
@@ -314,15 +320,32 @@ def _check_losses(
                 "are old gradients still there? They may be from before your loop, too"
             )
         else:
-            hint = (
-                "zero the gradients, predict, loss, backward, step; note the loss of "
-            )
-            hint += "the prediction before the step"
+            hint = "zero the gradients, predict, loss_fn(predictions, targets), "
+            hint += "backward, step; note the loss of the prediction before the step"
         raise Wrong(
             f"your loss of epoch {epoch} is {got[epoch - 1]:.4f}, and a correct loop's "
             f"{wanted[epoch - 1]:.4f}",
             hint,
         )
+
+
+class _Elsewhere(torch.Tensor):
+    """A tensor, and whatever is computed with it, until it is moved to the device."""
+
+    def to(self, *args: Any, **options: Any) -> torch.Tensor:
+        return super().to(*args, **options).as_subclass(torch.Tensor)
+
+
+def _watching(loss_fn: Callable, forgotten: set[str]) -> Callable:
+    """Return the loss function, which notes in ``forgotten`` what was not moved."""
+
+    def judge(*pair: torch.Tensor) -> torch.Tensor:
+        for name, part in zip("Xy", pair, strict=True):
+            if isinstance(part, _Elsewhere):
+                forgotten.add(name)
+        return loss_fn(*(part.as_subclass(torch.Tensor) for part in pair))
+
+    return judge
 
 
 class _Model(nn.Module):
@@ -348,7 +371,9 @@ def check_evaluate(evaluate):
         ]
         model = _Model().train()
         before = copy.deepcopy(model.state_dict())
-        got = evaluate(model, list(batches), loss_fn, "cpu")
+        given = [[part.as_subclass(_Elsewhere) for part in pair] for pair in batches]
+        forgotten: set[str] = set()
+        got = evaluate(model, given, _watching(loss_fn, forgotten), "cpu")
         if isinstance(got, torch.Tensor) or not isinstance(got, float | int):
             raise Wrong(
                 f"you returned a {type(got).__name__}",
@@ -379,6 +404,11 @@ def check_evaluate(evaluate):
                 f"{expected:.3f}",
                 "is the model in evaluation mode? Is each batch's mean multiplied by "
                 "its length, and the sum divided by the number of items?",
+            )
+        if forgotten:
+            raise Wrong(
+                f"{' and '.join(sorted(forgotten))} never came to the device",
+                "X.to(device), y.to(device), as in train_step",
             )
 
 

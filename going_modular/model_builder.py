@@ -1,6 +1,6 @@
 # Written by tools/export.py from 01_workflow.ipynb, 02_classification.ipynb,
 # 03_computer_vision.ipynb, 06_transfer_learning.ipynb: edit there, not here.
-"""Models, from a straight line to pretrained networks."""
+"""From a straight line to pretrained networks."""
 
 from itertools import pairwise
 
@@ -12,7 +12,7 @@ from going_modular.freezing import FreezableBatchNorm2d, freeze
 
 
 class LinearRegressionModel(nn.Module):
-    """A straight line, y = weight · x + bias: (N, 1) float -> (N, 1) float."""
+    """A straight line, y = weight · x + bias: (N, 1) -> (N, 1) float."""
 
     def __init__(self):
         super().__init__()
@@ -24,7 +24,9 @@ class LinearRegressionModel(nn.Module):
 
 
 class ClassificationModel(nn.Module):
-    """Two hidden layers with ReLU: (B, in_features) float -> logits (B, out_features).
+    """Two hidden layers with ReLU.
+
+    (B, in_features) float -> logits (B, out_features).
 
     Args:
         in_features: numbers per item.
@@ -32,7 +34,12 @@ class ClassificationModel(nn.Module):
         out_features: 1 for two classes, K for K classes.
     """
 
-    def __init__(self, in_features: int, hidden_units: int, out_features: int):
+    def __init__(
+        self,
+        in_features: int,
+        hidden_units: int,
+        out_features: int,
+    ):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(in_features, hidden_units),

@@ -136,14 +136,15 @@ def plot_rates(runs: dict[float, list[float]]) -> plt.Figure:
 
 def plot_landscape(
     loss_at: Callable[[float, float], float],
-    paths: dict[str, list[tuple[float, float]]],
+    paths: dict[float, list[tuple[float, float]]],
     goal: tuple[float, float],
 ) -> plt.Figure:
     """Draw the loss over weight and bias as a map, with the path of each training.
 
     Args:
         loss_at: (weight, bias) -> loss.
-        paths: name -> the (weight, bias) of every epoch, drawn until it leaves the map.
+        paths: learning rate -> the (weight, bias) of every epoch, drawn until it
+            leaves the map.
         goal: the (weight, bias) where the loss is smallest.
     """
     title = "The loss is a valley; the learning rate is how far each step goes"
@@ -151,7 +152,7 @@ def plot_landscape(
     weights, biases = torch.linspace(-0.5, 1.9, 60), torch.linspace(-0.9, 1.5, 60)
     heights = [[loss_at(w, b) for w in weights.tolist()] for b in biases.tolist()]
     levels = [0.0001, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.7, 1.5, 3, 6]
-    for ax, (name, path) in zip(axes, paths.items(), strict=True):
+    for ax, (lr, path) in zip(axes, paths.items(), strict=True):
         ax.contourf(weights, biases, heights, levels, cmap="Blues", norm="log")
         away = [max(abs(w - goal[0]), abs(b - goal[1])) > 1.2 for w, b in path]
         inside = path[: away.index(True) + 1] if any(away) else path
@@ -159,7 +160,7 @@ def plot_landscape(
         ax.plot(*path[0], "o", color="black", ms=7, label="start")
         ax.plot(*goal, "*", color="gold", mec="black", ms=12, label="goal")
         ax.set(xlim=(-0.5, 1.9), ylim=(-0.9, 1.5), xlabel="weight")
-        ax.set_title(name, fontsize=10)
+        ax.set_title(f"lr {lr}", fontsize=10)
     axes[0].set_ylabel("bias")
     axes[0].legend(loc="upper right")
     return plt.gcf()

@@ -569,7 +569,7 @@ def test_an_epoch_and_a_prediction_pass_through_few_functions(root):
             totals[name] = told
     listed = sum(line.count(", ") + 1 for line in lines if line.startswith("    "))
     assert listed == sum(totals.values())
-    assert 10 < totals["epoch"] <= 79 and 5 < totals["prediction"] <= 28
+    assert 10 < totals["epoch"] <= 80 and 5 < totals["prediction"] <= 28
 
 
 def test_the_help_takes_less_than_half_a_second(root):

@@ -65,7 +65,7 @@ STRIP = [  # in rows
         ("08", Figure("Four equations are the whole", (0, 0.1, 0.58, 0.955))),
         (
             "02",
-            Figure("The boundary turns only where it meets", (0.17, 0.085, 0.9, 0.865)),
+            Figure("The boundary turns only at a fold", (0.17, 0.085, 0.9, 0.865)),
         ),
     ],
     [

@@ -211,6 +211,7 @@ def sgd_update(loss, parameters, lr):
             ("        optimizer.zero_grad()\n", ""),
         ),
         changed(FIT, ("loss.item()", "loss")),
+        changed(FIT, ("loss_fn(model(X), y)", "loss_fn(y, model(X))")),
         changed(FIT, ("    return losses\n", "    return losses[-1]\n")),
         changed(FIT, ("loss.item", "loss_fn(model(X), y).item")),
         """\
@@ -262,6 +263,8 @@ def fit(model, X, y, loss_fn, optimizer, epochs):
             (" * len(y)\n            count += len(y)", "\n            count += 1"),
         ),
         changed(EVALUATE, ("    model.eval()\n", "")),
+        changed(EVALUATE, ("X, y = X.to(device), y.to(device)", "pass")),
+        changed(EVALUATE, (", y.to(device)", ", y")),
         changed(EVALUATE, ("with torch.inference_mode()", "if True")),
         changed(EVALUATE, ("total / count", "total")),
         changed(EVALUATE, (" * len(y)", "")),
@@ -426,7 +429,8 @@ def evaluate(model, dataloader, loss_fn, device):
 def evaluate(model, dataloader, loss_fn, device):
     model.eval()
     sizes = torch.tensor([float(len(y)) for _, y in dataloader])
-    means = torch.stack([loss_fn(model(X), y) for X, y in dataloader])
+    moved = [(X.to(device), y.to(device=device)) for X, y in dataloader]
+    means = torch.stack([loss_fn(model(X), y) for X, y in moved])
     return (means @ sizes / sizes.sum()).item()
 """,
     ],
