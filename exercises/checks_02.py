@@ -218,7 +218,7 @@ def check_f_beta(f_beta):
         )
 
 
-@exercise("02.4", "Find at least nine in ten")
+@exercise("02.4", "Find enough of the faults")
 def check_pick_threshold(pick_threshold):
     for trial in range(30):
         num_items, num_positive = 60, 4 * int(torch.randint(2, 5, ()))

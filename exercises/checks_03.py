@@ -177,6 +177,17 @@ def check_make_batches(make_batches: Callable) -> None:
                 "your batches hold the pictures in their old order",
                 hint="`torch.randperm(N)` gives the numbers below N in random order.",
             )
+        if N > 20 and len({frozenset(order[:size]) for order in orders}) == 1:
+            raise Wrong(
+                "the first batch holds the same pictures in every epoch",
+                hint="shuffle over all pictures, before you cut into batches.",
+            )
+        places = labels.argsort()[torch.tensor(orders[0])]
+        if N > 20 and ((places.diff() + 1) % N <= 2).float().mean() > 0.5:
+            raise Wrong(
+                "most pictures come right after their neighbor in the file",
+                hint="`torch.randperm(N)` gives the numbers below N in random order.",
+            )
         if N > 20 and sorted(orders) == sorted([orders[0]] * 3):
             raise Wrong(
                 "three epochs with one generator came in the same order",

@@ -66,6 +66,20 @@ def convolve(images, weight, bias):
 
 WRONG = {
     "03.1": [
+        # shuffled only inside each batch
+        """\
+def make_batches(images, labels, batch_size, generator):
+    parts = torch.arange(len(images)).split(batch_size)
+    mixed = [p[torch.randperm(len(p), generator=generator)] for p in parts]
+    return [(images[p, None] / 255, labels[p]) for p in mixed]
+""",
+        # the file's order, from a random start
+        """\
+def make_batches(images, labels, batch_size, generator):
+    N = len(images)
+    order = (torch.arange(N) + torch.randint(N, (1,), generator=generator)) % N
+    return [(images[p, None] / 255, labels[p]) for p in order.split(batch_size)]
+""",
         "def make_batches(images, labels, batch_size, generator):\n    order = torch.randperm(len(images), generator=generator)\n    return [((images[part].unsqueeze(1) / images[part].max()).float(), labels[part]) for part in order.split(batch_size)]",
         # not shuffled
         changed(
