@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 from IPython.display import Image, display
 from matplotlib.patches import FancyBboxPatch
 
-INK, SOFT, STRONG = "#1f3a5f", "#e8f0f8", "#f6c667"
+INK, SOFT = "#1f3a5f", "#e8f0f8"
 
 
 def show_picture(path: Path, alt: str) -> None:
@@ -75,14 +75,18 @@ def draw_curves(
     """Draw a value after each epoch, a line each.
 
     Args:
-        curves: the values by the line's name; the first belongs to epoch 1.
+        curves: the values by the line's name; the first belongs to epoch 1. A line
+            that lies on another is dashed.
         ylabel: what the value is.
         title: of the figure.
         interrupted_after: the last epoch before an interruption, if there is one.
     """
     _, ax = plt.subplots(figsize=(6.5, 3.3), layout="constrained")
+    drawn: list[list[float]] = []
     for name, values in curves.items():
-        ax.plot(range(1, len(values) + 1), values, "o-", label=name)
+        line = "kx--" if values in drawn else "o-"  # seen where it lies on another
+        ax.plot(range(1, len(values) + 1), values, line, label=name)
+        drawn.append(values)
     if interrupted_after is not None:
         x = interrupted_after + 0.5
         ax.axvline(x, color="gray", linestyle=":", label="interruption")
@@ -105,54 +109,26 @@ def draw_rates(curves: dict[str, list[float]], title: str) -> None:
     ax.legend()
 
 
-def draw_parts(sizes: dict[str, int], title: str) -> None:
-    """Draw the parts of a checkpoint as bars, with their sizes.
+def draw_lives(finished: list[int], epochs: int, title: str) -> None:
+    """Draw a training that is killed and resumed, a row for each of its lives.
 
     Args:
-        sizes: bytes by the name of each part.
-        title: of the figure.
-    """
-    _, ax = plt.subplots(figsize=(8, 0.42 * len(sizes) + 1.1), layout="constrained")
-    kilobytes = [size / 1000 for size in sizes.values()]
-    bars = ax.barh(list(sizes), kilobytes, color=[STRONG, "C0", "C2", "C4", "C5"])
-    ax.bar_label(bars, [f"{size:,.1f} kB" for size in kilobytes], padding=4)
-    ax.invert_yaxis()
-    ax.set(xlabel="kilobytes", title=title, xlim=(0, 1.2 * max(kilobytes)))
-    ax.spines[["top", "right"]].set_visible(False)
-
-
-def draw_interruption(epochs: int, killed_in: int, title: str) -> None:
-    """Draw a training that is killed within an epoch and resumed, epoch by epoch.
-
-    Args:
+        finished: how many epochs there were at the end of each life but the last.
         epochs: of the whole training.
-        killed_in: the epoch, from 1, that was not finished.
         title: of the figure.
     """
-    _, ax = plt.subplots(figsize=(9, 1.8), layout="constrained")
-    rows = {
-        "uninterrupted": [(epoch, 1.0) for epoch in range(1, epochs + 1)],
-        "killed": [(e, 1.0) for e in range(1, killed_in)] + [(killed_in, 0.55)],
-        "resumed": [(epoch, 1.0) for epoch in range(killed_in, epochs + 1)],
-    }
-    for y, (name, parts) in enumerate(rows.items()):
-        for epoch, share in parts:
-            lost = share < 1
-            ax.barh(
-                y, share - 0.04, left=epoch - 1, color="lightgray" if lost else "C0"
-            )
-            note = "lost" if lost else f"epoch {epoch}"
-            color = "black" if lost else "white"
-            ax.text(
-                epoch - 0.52 - (1 - share) / 2,
-                y,
-                note,
-                ha="center",
-                va="center",
-                color=color,
-            )
+    _, ax = plt.subplots(figsize=(9, 0.5 * len(finished) + 1.3), layout="constrained")
+    style = {"ha": "center", "va": "center"}
+    begins, ends = [0, 0, *finished], [epochs, *finished, epochs]
+    for y, (begin, end) in enumerate(zip(begins, ends, strict=True)):
+        name = f"life {y}" if y else "never killed"
         ax.text(-0.05, y, name, ha="right", va="center")
-    x = killed_in - 1 + 0.55
-    ax.plot([x], [1], "x", color="C3", markersize=11, mew=3)
-    ax.set(xlim=(-0.7, epochs), ylim=(2.6, -0.6), title=title)
+        for epoch in range(begin, end):
+            ax.barh(y, 0.96, left=epoch, align="center", color="C0")
+            ax.text(epoch + 0.48, y, f"epoch {epoch + 1}", color="white", **style)
+        if end < epochs:
+            ax.barh(y, 0.51, left=end, color="lightgray")
+            ax.text(end + 0.25, y, "lost", **style)
+            ax.plot([end + 0.55], [y], "x", color="C3", markersize=11, mew=3)
+    ax.set(xlim=(-0.7, epochs), ylim=(len(begins) - 0.4, -0.6), title=title)
     ax.axis("off")
