@@ -1,6 +1,9 @@
 """Diagrams and figures of lesson 07: logs, schedules, searches, the winner's luck."""
 
-from collections.abc import Iterable, Sequence
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -53,6 +56,43 @@ def plot_log() -> Any:
     ax.set(xlim=(-0.15, 8.4), ylim=(-0.7, 2.1))
     ax.axis("off")
     return ax.figure
+
+
+def plot_trackers() -> Any:
+    """Draw the one interface, and the three trackers behind it."""
+    title = "The training knows one interface; what stands behind it may change"
+    ax = new_axes(8, 3.2, title=title)[0]
+    _box(ax, (0, 1.2), (1.5, 0.8), "training:\na row an epoch", "C1")
+    _box(ax, (2.5, 1.2), (1.3, 0.8), "Tracker", "C4")
+    _arrow(ax, (1.56, 1.6), (2.44, 1.6))
+    places = {
+        "TensorBoard: files beside your code": "C0",
+        "W&B: a website for the team": "C2",
+        "MLflow: a database of your own": "C3",
+    }
+    for height, (text, color) in zip((2.3, 1.3, 0.3), places.items(), strict=True):
+        _box(ax, (4.9, height), (3.3, 0.6), text, color)
+        _arrow(ax, (3.86, 1.6), (4.84, height + 0.3))
+    _box(ax, (0, -0.2), (3.8, 0.6), "metrics.jsonl, whatever happens", GRAY)
+    _arrow(ax, (0.75, 1.14), (0.75, 0.46))
+    ax.set(xlim=(-0.15, 8.4), ylim=(-0.4, 3.1))
+    ax.axis("off")
+    return ax.figure
+
+
+def open_dashboard(log_dir: Path) -> None:
+    """Open TensorBoard's page below the cell, or print how to open it elsewhere.
+
+    Here it takes two magics: %load_ext tensorboard, %tensorboard --logdir FOLDER.
+    """
+    if "JPY_SESSION_NAME" in os.environ or "google.colab" in sys.modules:
+        from IPython import get_ipython
+
+        get_ipython().run_line_magic("load_ext", "tensorboard")
+        get_ipython().run_line_magic("tensorboard", f"--logdir {log_dir}")
+    else:
+        print(f"tensorboard --logdir {log_dir.as_posix()}")
+        print("then open http://localhost:6006")
 
 
 def show_dashboard() -> None:
@@ -110,21 +150,6 @@ def plot_schedules(scores: dict[str, list[float]]) -> plt.Figure:
     """Draw each schedule's accuracies over seeds."""
     title = "A constant rate ends lower, and scatters most"
     return plot_spread(scores, "valid accuracy, a dot for each seed", title)
-
-
-def plot_heat(grid: torch.Tensor, rows: Sequence, columns: Sequence) -> Any:
-    """Draw the accuracies (rows, columns) of a grid of widths and learning rates."""
-    title = "On average over the widths, a rate in the middle is best"
-    ax = new_axes(5.5, 3.1, title=title)[0]
-    ax.imshow(grid, cmap="viridis", aspect="auto")
-    middle = (grid.min() + grid.max()) / 2
-    for i, j in torch.cartesian_prod(*map(torch.arange, grid.shape)).tolist():
-        color = "white" if grid[i, j] < middle else "black"
-        ax.text(j, i, f"{grid[i, j]:.3f}", ha="center", va="center", color=color)
-    ax.set_xticks(range(len(columns)), [f"{value:g}" for value in columns])
-    ax.set_yticks(range(len(rows)), [str(value) for value in rows])
-    ax.set(xlabel="learning rate", ylabel="hidden units")
-    return ax.figure
 
 
 def plot_nine_points(seed: int = 3) -> Any:
@@ -195,24 +220,30 @@ def plot_tried(searches: dict[str, list]) -> Any:
     return axes[0].figure
 
 
-def plot_falls(claimed: dict[str, list[float]], again: dict[str, list[float]]) -> Any:
+def plot_falls(winners: list[dict]) -> Any:
     """Draw each winner's number in its search, and its mean over fresh seeds.
 
     Args:
-        claimed: search -> its winners' accuracies in the search.
-        again: search -> their mean accuracies over fresh seeds.
+        winners: dicts with the method, and the accuracies claimed and fresh.
     """
+    methods = list(dict.fromkeys(each["method"] for each in winners))
     title = "Measured again, the winners fall"
-    axes = new_axes(2.2, 3.2, len(claimed), len(claimed), title)
-    for number, (ax, name) in enumerate(zip(axes, claimed, strict=True)):
-        for pair in zip(claimed[name], again[name], strict=True):
+    axes = new_axes(2.6, 3.2, len(methods), len(methods), title)
+    for number, (ax, method) in enumerate(zip(axes, methods, strict=True)):
+        pairs = [
+            (each["claimed"], each["fresh"])
+            for each in winners
+            if each["method"] == method
+        ]
+        for pair in pairs:
             ax.plot([0, 1], pair, "o-", color=f"C{number}", alpha=0.5, ms=4)
-        ends = [mean(claimed[name]), mean(again[name])]
-        ax.plot([0, 1], ends, "s-", color="0.25", lw=3)
+        ends = [mean(values) for values in zip(*pairs, strict=True)]
+        ax.plot([0, 1], ends, "s-", color="0.25", lw=3, label="mean")
         ax.set_xticks([0, 1], ["in the\nsearch", "fresh\nseeds"])
-        ax.set(xlim=(-0.3, 1.3), title=f"{name}: {ends[1] - ends[0]:+.3f}")
+        ax.set(xlim=(-0.3, 1.3), title=f"{method}: {ends[1] - ends[0]:+.3f}")
     _one_scale(axes)
     axes[0].set_ylabel("valid accuracy")
+    axes[-1].legend(loc="lower left")
     return axes[0].figure
 
 
@@ -235,12 +266,31 @@ def plot_luck(measured: torch.Tensor, best: torch.Tensor, title: str) -> Any:
     return ax.figure
 
 
-def plot_rates(rates: dict[str, Iterable[float]], title: str) -> Any:
-    """Draw the learning rate of every step, a line for each schedule."""
+def plot_rates(schedules: dict[str, Callable], lr: float, steps: int) -> dict:
+    """Draw the learning rate of every step, a line for each schedule.
+
+    Args:
+        schedules: name -> called with an optimizer, the largest rate and the steps.
+        lr: the largest rate.
+        steps: of the whole training.
+
+    Returns:
+        the learning rates, a list for each schedule.
+    """
+    title = "All but the constant one end small"
     ax = new_axes(6.5, 2.8, title=title)[0]
-    for number, (name, values) in enumerate(rates.items()):
+    rates: dict[str, list[float]] = {}
+    for number, (name, schedule) in enumerate(schedules.items()):
+        weight = torch.nn.Parameter(torch.zeros(1))  # an optimizer wants one
+        optimizer = torch.optim.AdamW([weight], lr)
+        scheduler = schedule(optimizer, lr, steps)
+        rates[name] = []
+        for _ in range(steps):
+            rates[name] += scheduler.get_last_lr()
+            optimizer.step()
+            scheduler.step()
         style = ("-", "--", "-.", ":")[number % 4]
-        ax.plot(list(values), style, lw=2, label=name)
+        ax.plot(rates[name], style, lw=2, label=name)
     ax.set(xlabel="step", ylabel="learning rate")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    return ax.figure
+    return rates
