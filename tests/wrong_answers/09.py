@@ -347,6 +347,7 @@ RIGHT = {
             THRESHOLD, (".double()", ".float()"), (".mean() >=", ".mean().item() >=")
         ),
         # in numpy, a little below the smallest
+        "import numpy as np\n\n\n"
         "def choose_threshold(probs, labels, wanted):\n"
         "    best, guesses = probs.numpy().max(1), probs.numpy().argmax(1)\n"
         "    for t in np.unique(best):\n"
