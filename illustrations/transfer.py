@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
-from going_modular.plots import new_axes
+from going_modular.plots import new_axes, plot_images
 
 FROZEN, TRAINED, NEUTRAL = "#aed6f1", "#f5b041", "#eeeeee"
 CLASS_COLORS = ("#e67e22", "#2471a3", "#1e8449")
@@ -197,17 +197,40 @@ def draw_top_five(
     return fig
 
 
+def draw_answers(
+    images: torch.Tensor,
+    answers: torch.Tensor,
+    labels: torch.Tensor,
+    class_names: Sequence[str],
+    title: str = "",
+) -> Any:
+    """Draw images (N, 3, H, W), above each the answer (N,) and whether it is right."""
+    captions = [
+        f"{class_names[answer]} {'✓' if answer == label else '✗'}"
+        for answer, label in zip(answers.tolist(), labels.tolist(), strict=True)
+    ]
+    return plot_images(images, captions, title, columns=5)
+
+
+def _widest(points: torch.Tensor) -> torch.Tensor:
+    """Return the places (N, 2) of points (N, D) along their two widest directions."""
+    centered = points - points.mean(dim=0)
+    _, _, directions = torch.linalg.svd(centered, full_matrices=False)
+    return centered @ directions[:2].T  # (N, D) @ (D, 2) -> (N, 2)
+
+
 def plot_maps(
     points: dict[str, torch.Tensor],
     labels: torch.Tensor,
     class_names: Sequence[str],
     title: str = "300 photographs: pixels mix the classes, features sort them",
 ) -> plt.Figure:
-    """Draw points (N, 2), a panel for each caption, colored by their labels (N,)."""
+    """Draw points (N, D) by PCA, a panel each, colored by their labels (N,)."""
     fig, axes = plt.subplots(
         1, len(points), figsize=(4.4 * len(points), 4), layout="constrained"
     )
-    for ax, (caption, places) in zip(axes, points.items(), strict=True):
+    for ax, (caption, high) in zip(axes, points.items(), strict=True):
+        places = _widest(high)
         for k, name in enumerate(class_names):
             own = places[labels == k].numpy()
             style: Any = {"s": 9, "color": CLASS_COLORS[k], "alpha": 0.6}
