@@ -210,6 +210,26 @@ def draw_temperature(weights: dict[str, torch.Tensor], title: str = "") -> plt.F
     return fig
 
 
+def plot_activations(
+    x: torch.Tensor, curves: dict[str, torch.Tensor], title: str = ""
+) -> plt.Axes:
+    """Draw activation functions' outputs (N,) over their input x (N,), by name."""
+    _, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
+    for name, outputs in curves.items():
+        ax.plot(x, outputs, label=name)
+    ax.set(xlabel="input", ylabel="output", title=title)
+    ax.legend()
+    return ax
+
+
+def plot_rates(rates: Sequence[float], title: str = "") -> plt.Axes:
+    """Draw the learning rate of each step."""
+    _, ax = plt.subplots(figsize=(5, 3), layout="constrained")
+    ax.plot(rates)
+    ax.set(xlabel="step", ylabel="learning rate", title=title)
+    return ax
+
+
 def plot_habits(
     scores: dict[tuple[float, str], list[float]], title: str = ""
 ) -> plt.Axes:
@@ -231,24 +251,26 @@ def plot_habits(
     return ax
 
 
-def plot_patch_sizes(rows: dict[int, dict], title: str = "") -> plt.Figure:
+def plot_patch_sizes(
+    accuracies: dict[int, list[float]], costs: dict[int, float], title: str = ""
+) -> plt.Figure:
     """Draw accuracy and cost by patch size.
 
     Args:
-        rows: {patch size: {"accuracies": of each seed, "products": multiplications}}.
+        accuracies: {patch size: the accuracy of each seed}.
+        costs: {patch size: multiplications for a picture}.
         title: of the figure.
     """
     fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
-    counts = {size: (28 // size) ** 2 for size in rows}
+    counts = {size: (28 // size) ** 2 for size in accuracies}
     names = [f"{size} px\n{n} patch{'es' * (n > 1)}" for size, n in counts.items()]
-    places = range(len(rows))
-    for place, row in enumerate(rows.values()):
-        values = row["accuracies"]
+    places = range(len(names))
+    for place, values in enumerate(accuracies.values()):
         left.plot([place] * len(values), values, "o", color="C0", alpha=0.8)
     left.set_xticks(places, names, fontsize=8)
     left.set(ylabel="accuracy on valid")
     left.grid(axis="y", alpha=0.3)
-    right.bar(places, [row["products"] / 1e6 for row in rows.values()], color="C1")
+    right.bar(places, [costs[size] / 1e6 for size in accuracies], color="C1")
     right.set_xticks(places, names, fontsize=8)
     right.set(ylabel="million multiplications a picture")
     fig.suptitle(title, fontsize=11)
