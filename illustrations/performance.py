@@ -1,6 +1,7 @@
 """Diagrams and figures of lesson 10: time, bits, memory, processes and patients."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -117,21 +118,11 @@ def print_rows(rows: Sequence[dict]) -> None:
         print(f"{cost} {row['calls']:6.0f} calls  {short}")
 
 
-def shares_of(spans: Spans) -> dict[str, float]:
-    """Return {part: its share of the time of all spans}."""
-    whole = sum(length for _, _, length in spans)
-    shares = dict.fromkeys((name for name, _, _ in spans), 0.0)
-    for name, _, length in spans:
-        shares[name] += length / whole
-    return shares
-
-
-def plot_costs(profiles: dict[str, list[dict]], title: str = "") -> plt.Figure:
+def plot_costs(profiles: dict[str, list[dict]]) -> plt.Figure:
     """Draw the most expensive operations of profiles side by side, on one axis.
 
     Args:
         profiles: name -> rows of ``measure.profile_model``.
-        title: of the figure.
     """
     fig, axes = plt.subplots(
         1, len(profiles), figsize=(9, 2.6), sharex=True, layout="constrained"
@@ -144,15 +135,26 @@ def plot_costs(profiles: dict[str, list[dict]], title: str = "") -> plt.Figure:
         ax.set_yticks(range(len(top)), short, fontsize=8)
         ax.invert_yaxis()
         ax.set(title=name, xlabel="ms a step")
-    fig.suptitle(title)
+    costs = [
+        f"{sum(row['ms'] for row in rows):.0f} ms in {name}"
+        for name, rows in profiles.items()
+    ]
+    fig.suptitle(f"A step of the ViT takes {', '.join(costs)}")
     return fig
 
 
-def plot_gains(gains: dict[str, tuple[float, float, float]], title: str) -> plt.Axes:
-    """Draw gains (median, lower, upper quartile) as dots with bars, one a row."""
+def plot_gains(
+    gains: dict[str, tuple[float, float, float]], kept: Sequence[str]
+) -> plt.Axes:
+    """Draw gains as dots with bars, one a row; those that are kept are green.
+
+    Args:
+        gains: change -> (median, lower, upper quartile).
+        kept: the changes that won twice.
+    """
     _, ax = plt.subplots(figsize=(8, 0.42 * len(gains) + 1.2), layout="constrained")
-    for row, (median, low, high) in enumerate(gains.values()):
-        color = GREEN if median > 1.1 and low > 1.05 else GRAY
+    for row, (change, (median, low, high)) in enumerate(gains.items()):
+        color = GREEN if change in kept else GRAY
         ax.plot([low, high], [row, row], color=color, lw=3, solid_capstyle="round")
         ax.scatter(median, row, color=color, s=50, zorder=3)
         ax.annotate(
@@ -165,7 +167,8 @@ def plot_gains(gains: dict[str, tuple[float, float, float]], title: str) -> plt.
     ax.axvline(1, color=GRAY, lw=1)
     ax.set_yticks(range(len(gains)), list(gains))
     ax.invert_yaxis()
-    ax.set(xlabel="times as fast as without", title=title)
+    ax.set(xlabel="times as fast as without (first match)")
+    ax.set_title(f"{len(kept)} of {len(gains)} switches pay here")
     ax.margins(x=0.12)
     return ax
 
@@ -310,19 +313,34 @@ def draw_all_reduce() -> plt.Figure:
     return fig
 
 
-def plot_scale(scales: Sequence[float], moved: Sequence[bool]) -> plt.Axes:
-    """Draw a scaler's scale, its power of 2, step by step: green if weights moved."""
-    _, ax = plt.subplots(figsize=(8, 2.4), layout="constrained")
-    steps = range(1, len(scales) + 1)
-    ax.step(steps, scales, where="mid", color=GRAY)
-    for step, scale, moves in zip(steps, scales, moved, strict=True):
-        ax.scatter(step, scale, color=GREEN if moves else "#c0392b", zorder=3)
-    ax.scatter([], [], color=GREEN, label="the weights moved")
-    ax.scatter([], [], color="#c0392b", label="the step was skipped")
-    ax.set(xlabel="step", ylabel="scale, as a power of 2", xticks=list(steps))
-    ax.set_title(f"{list(moved).count(False)} of {len(moved)} steps were skipped")
-    ax.legend()
-    return ax
+def plot_twins(losses: dict[str, list[float]], scales: Sequence[float]) -> plt.Figure:
+    """Draw a training in float32 and one with a scaler, and the scaler's scale.
+
+    Args:
+        losses: "float32" and "fp16" -> the loss of each step.
+        scales: before the first step, and after each; a skipped step halves it.
+    """
+    fig, (ax, right) = plt.subplots(1, 2, figsize=(9, 2.9), layout="constrained")
+    steps = range(1, len(scales))
+    skipped = [after < before for before, after in itertools.pairwise(scales)]
+    colors = ["#c0392b" if skips else GREEN for skips in skipped]
+    ax.plot(steps, losses["float32"], color=BLUE, marker="o", ms=4, label="float32")
+    ax.plot(steps, losses["fp16"], color=GRAY, lw=1)
+    ax.scatter(steps, losses["fp16"], c=colors, s=22, zorder=3)
+    ax.scatter([], [], color=GREEN, s=22, label="fp16")
+    ax.scatter([], [], color="#c0392b", s=22, label="fp16, step skipped")
+    ax.set(xlabel="step", ylabel="loss")
+    ax.legend(fontsize=8)
+    powers = [math.log2(scale) for scale in scales]
+    right.step(steps, powers[:-1], where="mid", color=GRAY, lw=1)
+    right.scatter(steps, powers[:-1], c=colors, s=22, zorder=3)
+    right.set(xlabel="step", ylabel="scale, as a power of 2")
+    for axis in (ax.xaxis, right.xaxis):
+        axis.get_major_locator().set_params(integer=True)
+    fig.suptitle(
+        f"fp16 skips {sum(skipped)} steps and learns like float32 in the others"
+    )
+    return fig
 
 
 def plot_times(times: dict[str, float], title: str = "") -> plt.Axes:

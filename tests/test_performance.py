@@ -1,7 +1,6 @@
 """Lesson 10: measuring, profiling, counting, and faster ways to learn."""
 
 import copy
-import itertools
 import json
 import re
 import subprocess
@@ -10,7 +9,6 @@ import time
 import warnings
 from types import SimpleNamespace
 
-import matplotlib.pyplot as plt
 import pytest
 import torch
 from torch import nn
@@ -32,7 +30,6 @@ from going_modular.measure import (
 from going_modular.model_builder import CNNModel, TinyVGG
 from going_modular.updates import Updater, compile_model
 from going_modular.vit import ViT, ViTConfig
-from illustrations.timeline import plot_spans, read_spans
 from tests.benchmarks import precision
 
 CPU = torch.device("cpu")
@@ -224,26 +221,6 @@ def test_flops_grow_with_the_batch():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_matmul_rate_is_that_of_a_computer(dtype):
     assert 1e7 < matmul_rate(CPU, dtype, size=256) < 1e16
-
-
-# Spans
-
-
-def test_spans_are_read_in_order_and_drawn(tmp_path):
-    def step():
-        with record_function("first"):
-            time.sleep(0.01)
-        with record_function("second"):
-            torch.rand(3) + 1
-
-    profile_model(step, steps=2, warmup=0, trace=tmp_path / "trace.json")
-    spans = read_spans(tmp_path / "trace.json")
-    assert [name for name, _, _ in spans] == ["first", "second"] * 2
-    assert spans[0][1] == 0 and spans[0][2] >= 10
-    assert all(a[1] + a[2] <= b[1] for a, b in itertools.pairwise(spans))
-    ax = plot_spans(spans, "a title")
-    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["first", "second"]
-    plt.close(ax.figure)
 
 
 # Updater

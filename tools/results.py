@@ -130,8 +130,8 @@ RESULTS = {
         "instead of {1} with a scale per channel, {4} with one per tensor",
     ),
     "10": Result(
-        '"decoding": slow_loader, "one by one"',
-        r"decoding *: +([\d,]+) .*batches *: +([\d,]+) ",
+        '"load, mended": lambda',
+        r"pictures a second: ([\d,]+), mended ([\d,]+)",
         "a bottleneck found and mended: {1} pictures a second loaded instead of {0}",
     ),
 }
