@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from pathlib import Path
 from unittest import mock
@@ -67,7 +68,13 @@ def check_export_cells(export_cells):
         names[0]: f"def a():\n    return {number}\n\n\nD = a()\nE = D\n",
         names[1]: f"C = {number}",
     }
-    got = export_cells(list(sources))
+    try:
+        got = export_cells(list(sources))
+    except IndexError as error:
+        raise Wrong(
+            f"your function raised IndexError: {error}",
+            "one of the cells is empty, and `#| hide` has no third word",
+        ) from None
     if not isinstance(got, dict):
         raise Wrong(
             f"you returned a {type(got).__name__}",
@@ -195,6 +202,18 @@ def check_read_log(read_log):
                 f"{case} gave {got!r}, expected {expected!r}",
                 "what ends a finished line?",
             )
+    for mark in ("\u2028", "\x85"):  # breaks a line, but not a line of JSON
+        row = {"epoch": 1, "note": f"slower{mark}than before"}
+        text = json.dumps(row, ensure_ascii=False) + "\n"
+        try:
+            got = read_log(text)
+        except Exception as error:
+            got = type(error).__name__
+        if got != [row]:
+            raise Wrong(
+                f"{text!r} is one line, and gave {got!r}",
+                'only "\\n" ends a line here: text.split("\\n"), not splitlines',
+            )
     for case, line in (("a broken", lines[1][:6]), ("an empty", "")):
         try:
             read_log("\n".join([lines[0], line, *lines[2:]]) + "\n")
@@ -224,27 +243,39 @@ def check_to_arguments(to_arguments):
             seed=random.randint(0, 999),
         )
         arguments = to_arguments(config)
-        if not isinstance(arguments, list) or not all(
-            isinstance(argument, str) for argument in arguments
-        ):
+        if not isinstance(arguments, list):
             raise Wrong(
-                f"you returned {arguments!r}",
-                "a list of strings is asked for, numbers as text too",
+                f"you returned {textwrap.shorten(repr(arguments), 60)}",
+                "a list of strings is asked for",
             )
+        for argument in arguments:
+            if not isinstance(argument, str):
+                raise Wrong(
+                    f"{argument!r} in your list is no string",
+                    "a list of strings is asked for, numbers as text too",
+                )
         message = io.StringIO()
         try:
             with contextlib.redirect_stderr(message):
                 found = vars(build_parser().parse_args(["train", *arguments]))
         except SystemExit:
+            told = textwrap.shorten(message.getvalue(), 90, placeholder=" ...")
+            told = told.removeprefix("error: ")
+            # A value of a switch is named there without its option:
+            named = told.rpartition("arguments: ")[2].split()[0]
+            if named in arguments and not named.startswith("--"):
+                place = arguments.index(named)
+                told += f" (at {' '.join(arguments[place - 1 : place + 1])!r})"
             raise Wrong(
-                f"the command says {message.getvalue().strip()!r} to {arguments}",
+                f"the command says: {told}",
                 "compare with the options that --help shows, dashes and switches",
             ) from None
         given = {name: value for name, value in found.items() if name in options}
         missing = sorted(options - given.keys())
         if missing:
+            names = ", ".join(missing[:3]) + " ..." * (len(missing) > 3)
             raise Wrong(
-                f"your arguments leave out {missing}",
+                f"your arguments leave out {names}",
                 "every field, also one that has its default value",
             )
         wrong = {

@@ -88,6 +88,7 @@ WRONG = {
         "def export_cells(sources):\n    modules = {}\n    for source in sources:\n        if '#| export' in source:\n            first, _, rest = source.partition('\\n')\n            modules.setdefault(first.split()[-1], []).append(rest)\n    return {m: '\\n\\n'.join(t) for m, t in modules.items()}",
         "def export_cells(sources):\n    modules = {}\n    for source in sources:\n        if source.startswith('#| export '):\n            module = source.splitlines()[0].split()[-1]\n            modules.setdefault(module, []).append(source)\n    return {m: '\\n\\n'.join(t) for m, t in modules.items()}",
         "def export_cells(sources):\n    modules = {}\n    for source in sources:\n        if source.startswith('#| export '):\n            first, _, rest = source.partition('\\n')\n            modules[first.split()[-1]] = rest\n    return modules",
+        "def export_cells(sources):\n    modules = {}\n    for source in sources:\n        first = source.splitlines()[0]\n        if first.startswith('#| export '):\n            modules.setdefault(first.split()[-1], []).append(source.partition('\\n')[2])\n    return {m: '\\n\\n'.join(t) for m, t in modules.items()}",
         "def export_cells(sources):\n    return [s for s in sources if s.startswith('#| export')]",
     ],
     "05.3": [
@@ -128,6 +129,9 @@ WRONG = {
         "def read_log(text):\n    return [json.loads(line) for line in text.splitlines()]",
         "def read_log(text):\n    rows = []\n    for line in text.splitlines():\n        try:\n            rows.append(json.loads(line))\n        except ValueError:\n            pass\n    return rows",
         "def read_log(text):\n    return [json.loads(line) for line in text.splitlines()[:-1]]",
+        # cut a text that holds U+2028
+        "def read_log(text):\n    lines = text.splitlines(keepends=True)\n    return [json.loads(line) for line in lines if line.endswith('\\n')]",
+        "def read_log(text):\n    whole = text[: text.rfind('\\n') + 1]\n    return [json.loads(line) for line in whole.splitlines()]",
         "def read_log(text):\n    *lines, last = text.splitlines()\n    rows = [json.loads(line) for line in lines]\n    return rows + ([json.loads(last)] if text.endswith('\\n') else [])",
     ],
     "05.5": [
@@ -232,11 +236,12 @@ def load(path, model, optimizer):
 """,
     ],
     "05.4": [
-        # line by line, with their ends
+        # line by line, with their ends, as a file gives them
         """\
 def read_log(text):
+    import io
     rows = []
-    for line in text.splitlines(keepends=True):
+    for line in io.StringIO(text):
         if line.endswith("\\n"):
             rows.append(json.loads(line))
     return rows
@@ -245,7 +250,7 @@ def read_log(text):
         """\
 def read_log(text):
     whole = text[: text.rfind("\\n") + 1]
-    return [json.loads(line) for line in whole.splitlines()]
+    return [json.loads(line) for line in whole.split("\\n")[:-1]]
 """,
     ],
     "05.5": [
