@@ -1,4 +1,4 @@
-"""Diagrams of a project: from cells to a command, its files, and a training killed."""
+"""Diagrams of a project: from cells to a module, its files, and a training killed."""
 
 from pathlib import Path
 
