@@ -1,7 +1,9 @@
 """Checks of notebook 07 · Experiment tracking."""
 
+import atexit
 import math
 import random
+import shutil
 import statistics
 import tempfile
 from collections.abc import Iterator
@@ -53,16 +55,23 @@ def check_log_rows(log_rows):
             for name in names
         }
         given = [dict(row) for row in rows]
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
-            folder = Path(place, "run")
-            log_rows(folder, given)
-            found = curves_in(folder) if folder.exists() else {}
+        place = tempfile.mkdtemp()  # stays: an open writer may still write into it
+        atexit.register(shutil.rmtree, place, ignore_errors=True)
+        folder = Path(place, "run")
+        log_rows(folder, given)
+        found = curves_in(folder) if folder.exists() else {}
         if given != rows:
             raise Wrong("the rows were changed", "read a row, and leave it as it is")
+        if not found:
+            raise Wrong(
+                "no curve is in the folder yet",
+                "write into `folder`, and close the writer: only then is everything "
+                "on the disk",
+            )
         if sorted(found) != names:
             raise Wrong(
                 f"rows with {', '.join(names)} gave the curves "
-                f"{', '.join(sorted(found)) or '(none)'}",
+                f"{', '.join(sorted(found))}",
                 "each name but the epoch is a curve; a row may lack one of them",
             )
         for name, points in wanted.items():

@@ -152,6 +152,12 @@ def plot_schedules(scores: dict[str, list[float]]) -> plt.Figure:
     return plot_spread(scores, "valid accuracy, a dot for each seed", title)
 
 
+def plot_tested(tested: dict[str, list[float]]) -> plt.Figure:
+    """Draw two settings' test accuracies over seeds."""
+    title = "The gain is larger than the spread over seeds"
+    return plot_spread(tested, "test accuracy", title)
+
+
 def plot_nine_points(seed: int = 3) -> Any:
     """Draw nine runs as a grid and at random; the ticks below are the values tried."""
     title = "Nine runs: a grid tries three learning rates, a random search nine"
