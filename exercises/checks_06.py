@@ -41,8 +41,18 @@ def check_normalize(normalize: Callable) -> None:
         std = (torch.rand(3) * 0.3 + 0.2).tolist()
         given, means, stds = images.clone(), list(mean), list(std)
         case = f"for pictures {tuple(images.shape)}"
+        try:
+            answer = normalize(given, means, stds)
+        except RuntimeError as error:
+            if "must match the size of tensor" not in str(error):
+                raise
+            raise Wrong(
+                f"{case} your function raised RuntimeError: {error}",
+                "a mean (3,) meets the last axis, the columns: reshape it to "
+                "(3, 1, 1), and the standard deviation, too.",
+            ) from None
         got = _tensor(
-            normalize(given, means, stds),
+            answer,
             tuple(images.shape),
             case,
             "mean and std must become (3, 1, 1), so that they meet the channel axis.",
@@ -244,24 +254,29 @@ def check_parameter_groups(parameter_groups: Callable) -> None:
 
 
 class _Squares(nn.Module):
-    """A network whose logits depend on every place in another way."""
+    """A network whose logits depend on every place in another way, and on its mode."""
 
     def __init__(self, C: int, H: int, W: int):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(3, C, H, W))
+        self.dropout = nn.Dropout(0.5)
+        self.called_in: set[bool] = set()  # the modes of its calls
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if images.ndim != 4:
             raise ValueError(f"needs a batch (B, C, H, W), got {tuple(images.shape)}")
+        self.called_in.add(self.training)
+        images = self.dropout(images)  # nothing in eval mode
         sums = (images[:, None] * self.weight).sum(dim=(2, 3, 4))  # (B, 3)
         return sums + 0.01 * sums.square()
 
 
 @exercise("06.5", "Cover and look")
 def check_occlusion_map(occlusion_map: Callable) -> None:
-    for C, rows, columns, patch in ((3, 2, 3, 4), (3, 3, 2, 2), (1, 4, 4, 3)):
+    cases = [(3, 2, 3, 4, False), (3, 3, 2, 2, True), (1, 4, 4, 3, False)]
+    for C, rows, columns, patch, training in cases:
         H, W = rows * patch, columns * patch
-        model = _Squares(C, H, W).eval()
+        model = _Squares(C, H, W).train(training)
         image = torch.randn(C, H, W) + 1
         label = random.randint(1, 2)
         given = image.clone()
@@ -273,6 +288,14 @@ def check_occlusion_map(occlusion_map: Callable) -> None:
             "one number a square: (H / patch, W / patch).",
         ).detach()
         _unchanged(given, image, "the image")
+        if any(module.training != training for module in model.modules()):
+            raise Wrong(
+                "your function left the model in another mode: it came in "
+                f"{'train' if training else 'eval'}()",
+                "it calls neither eval() nor train(), or puts back what it found.",
+            )
+        if training:
+            continue  # dropout makes each answer another
         with torch.no_grad():
             expected = _drops(model, image, patch)  # (rows, columns, 3)
         if torch.allclose(got.float(), expected[..., label], atol=1e-3, rtol=1e-3):
@@ -293,6 +316,8 @@ def check_occlusion_map(occlusion_map: Callable) -> None:
         for other_hint, other in others.items():
             if torch.allclose(got.float(), other, atol=1e-3):
                 hint = other_hint
+        if True in model.called_in:
+            hint = "the model came in eval() and was called in train(): leave its mode."
         far = (got - expected[..., label]).abs()
         i, j = divmod(int(far.argmax()), columns)
         raise Wrong(

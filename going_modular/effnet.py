@@ -18,6 +18,7 @@ def conv_norm(
     """Return convolution, batch norm and ReLU6.
 
     (B, in_channels, H, W) -> (B, out_channels, ⌈H / stride⌉, ⌈W / stride⌉).
+    ⌈ ⌉ means rounded up.
     """
     convolution = SameConv2d(
         in_channels, out_channels, kernel, stride, groups=groups, bias=False

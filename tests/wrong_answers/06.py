@@ -71,6 +71,8 @@ WRONG = {
                 "mean = torch.tensor(mean)[0]",
             ),
         ),
+        # meets the last axis
+        changed(NORMALIZE, ("torch.tensor(mean)[:, None, None]", "torch.tensor(mean)")),
         changed(NORMALIZE, (") / std", ") * std")),
         changed(NORMALIZE, (") / std", ") / std.square()")),
         changed(NORMALIZE, ("images.float()", "images.double()")),
@@ -184,6 +186,15 @@ WRONG = {
             ),
         ),
         changed(COVER, ("before - model", "model")),
+        # left in another mode; put there for a while, with dropout
+        changed(COVER, ("    C, H, W", "    model.eval()\n    C, H, W")),
+        changed(COVER, ("    return drops", "    model.train()\n    return drops")),
+        changed(
+            COVER,
+            ("    C, H, W", "    model.train()\n    C, H, W"),
+            ("    return drops", "    model.eval()\n    return drops"),
+        ),
+        "def occlusion_map(model, image, label, patch):\n    was = model.training\n    model.train()\n    h, w = image.shape[1] // patch, image.shape[2] // patch\n    drops = torch.zeros(h, w)\n    for i in range(h):\n        for j in range(w):\n            other = image.clone()\n            other[:, i * patch : (i + 1) * patch, j * patch : (j + 1) * patch] = 0\n            drops[i, j] = model(image[None])[0, label] - model(other[None])[0, label]\n    model.train(was)\n    return drops",
     ],
     "06.6": [
         "def same_padding(size, kernel, stride):\n    return (kernel - 1) // 2, (kernel - 1) // 2",
@@ -238,6 +249,12 @@ RIGHT = {
     "06.5": [
         # all covered images as one batch
         "def occlusion_map(model, image, label, patch):\n    C, H, W = image.shape\n    h, w = H // patch, W // patch\n    holes = torch.eye(h * w).reshape(-1, 1, h, w)\n    holes = holes.repeat_interleave(patch, 2).repeat_interleave(patch, 3)\n    logits = model(torch.cat([image[None], image * (1 - holes)]))[:, label]\n    return (logits[0] - logits[1:]).reshape(h, w)",
+        # in eval(), and back where it was
+        changed(
+            COVER,
+            ("    C, H, W", "    was = model.training\n    model.eval()\n    C, H, W"),
+            ("    return drops", "    model.train(was)\n    return drops"),
+        ),
         # as nested lists
         "def occlusion_map(model, image, label, patch):\n    rows = []\n    for top in range(0, image.shape[1], patch):\n        row = []\n        for left in range(0, image.shape[2], patch):\n            other = image.detach().clone()\n            other[:, top:top + patch, left:left + patch] = 0\n            both = model(torch.stack([image, other]))\n            row.append((both[0, label] - both[1, label]).item())\n        rows.append(row)\n    return torch.tensor(rows)",
     ],
