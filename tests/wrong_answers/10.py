@@ -107,19 +107,6 @@ WRONG = {
         TIMER + "def times_faster(before, after, rounds):\n    return 2.0",
     ],
     "10.2": [
-        SIZE.replace("X.nbytes + layer(X)", "layer(X)"),
-        SIZE.replace("X.nbytes + layer(X).nbytes", "X.nbytes"),
-        SIZE.replace(" + sum(p.nbytes for p in layer.parameters())", ""),
-        SIZE.replace(
-            "p.nbytes for p in layer.parameters()", "layer.weight.nbytes for _ in [0]"
-        ),
-        SIZE.replace("nbytes", "numel()").replace("/ size", "/ size / 4"),
-        SIZE.replace("nbytes", "numel()"),
-        SIZE.replace("flops_of(layer, X) / size", "size / flops_of(layer, X)"),
-        SIZE.replace("flops_of(layer, X) / size", "flops_of(layer, X) / 2 / size"),
-        SIZE.replace("    size", "    X *= 2\n    size"),
-    ],
-    "10.3": [
         SPEED.replace("1 / (1 - share + share / factor)", "1 - share + share / factor"),
         SPEED.replace("1 / (1 - share + share / factor)", "1 + share * (factor - 1)"),
         SPEED.replace("1 / (1 - share + share / factor)", "1 / (1 - share)"),
@@ -139,6 +126,19 @@ WRONG = {
             'r["operation"] == operation', 'operation in r["operation"]'
         ),
     ],
+    "10.3": [
+        SIZE.replace("X.nbytes + layer(X)", "layer(X)"),
+        SIZE.replace("X.nbytes + layer(X).nbytes", "X.nbytes"),
+        SIZE.replace(" + sum(p.nbytes for p in layer.parameters())", ""),
+        SIZE.replace(
+            "p.nbytes for p in layer.parameters()", "layer.weight.nbytes for _ in [0]"
+        ),
+        SIZE.replace("nbytes", "numel()").replace("/ size", "/ size / 4"),
+        SIZE.replace("nbytes", "numel()"),
+        SIZE.replace("flops_of(layer, X) / size", "size / flops_of(layer, X)"),
+        SIZE.replace("flops_of(layer, X) / size", "flops_of(layer, X) / 2 / size"),
+        SIZE.replace("    size", "    X *= 2\n    size"),
+    ],
     "10.4": [
         PARTS.replace("len(y) / total", "1 / len(parts)"),
         PARTS.replace(" * len(y) / total", ""),
@@ -155,6 +155,7 @@ WRONG = {
         f"diagnoses = {{{ALL.replace('leak', 'a leak')}}}",
         f"diagnoses = {{{ALL.split(', ', 1)[1]}}}",
         'diagnoses = ["leak"] * 8',
+        f'diagnoses = {{{ALL}, "I": "leak"}}',
     ],
     "10.6": [
         CURE.replace("requires_grad_(True)", "requires_grad_(False)"),
@@ -216,15 +217,15 @@ RIGHT = {
         + "def times_faster(before, after, rounds):\n    times = time_in_turns({'b': before, 'a': after}, rounds + 2).values()\n    return statistics.median(b / a for b, a in zip(*times))",
     ],
     "10.2": [
+        SPEED,
+        "def whole_speedup(rows, operation, factor):\n    times = {r['operation']: r['ms'] for r in rows}\n    before = sum(times.values())\n    times[operation] /= factor\n    return before / sum(times.values())",
+    ],
+    "10.3": [
         "def intensity(layer, X):\n    with torch.no_grad(), FlopCounterMode(display=False) as counter:\n        y = layer(X)\n    tensors = [X, y, *layer.state_dict().values()]\n    return torch.tensor(counter.get_total_flops() / sum(t.numel() * t.element_size() for t in tensors), dtype=torch.float64)",
         SIZE.replace(
             "p.nbytes for p in layer.parameters()",
             "p.numel() * X.element_size() for p in layer.parameters()",
         ),
-    ],
-    "10.3": [
-        SPEED,
-        "def whole_speedup(rows, operation, factor):\n    times = {r['operation']: r['ms'] for r in rows}\n    before = sum(times.values())\n    times[operation] /= factor\n    return before / sum(times.values())",
     ],
     "10.4": [
         "def accumulate_gradients(model, loss_fn, parts):\n    for p in model.parameters():\n        p.grad = None\n    total = sum(y.shape[0] for _, y in parts)\n    for X, y in parts:\n        loss_fn(model(X), y).mul(len(X) / total).backward()",
