@@ -368,8 +368,8 @@ def _pixel_hint(answer: torch.Tensor, moved: torch.Tensor, size: int) -> str:
     if answer.max() < 0.1:
         return "your numbers are tiny: do you scale twice?"
     return (
-        "white is 1 and black is 0, whatever the picture holds. And reshape keeps the "
-        "order of the numbers, whatever axis they belong to; which function moves axes?"
+        "reshape keeps the order of the numbers, whatever axis they belong to: which "
+        "function moves axes? And white is 1, black is 0, whatever the picture holds."
     )
 
 
@@ -506,7 +506,16 @@ def check_flip_some(flip_some: Callable) -> None:
         coins = coins[torch.randperm(B)]
         given = images.clone()
         case = f"for images {shape} {dtype} and coins {coins.tolist()}"
-        answer = flip_some(given, coins.clone())
+        try:
+            answer = flip_some(given, coins.clone())
+        except RuntimeError as error:
+            if "must match" not in str(error):
+                raise
+            raise Wrong(
+                f"{case} the shapes do not fit: {error}",
+                hint="coins is (B,), images (B, C, H, W): give coins three axes of "
+                "size 1.",
+            ) from None
         if not torch.equal(given, images):
             raise Wrong(
                 f"{case} the images you were given changed",

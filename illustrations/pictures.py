@@ -6,7 +6,6 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from matplotlib.patches import FancyBboxPatch
 from PIL import Image, ImageDraw
 
@@ -211,38 +210,22 @@ def plot_seeds(
     return ax
 
 
-def plot_brightness(
-    brightness: torch.Tensor, names: Sequence[str], title: str = ""
-) -> plt.Axes:
-    """Draw a histogram of each class's brightness, (classes, pictures) from 0 to 1."""
-    _, ax = plt.subplots(figsize=(7, 2.8), layout="constrained")
-    groups = [row.numpy() for row in brightness]
-    ax.hist(groups, bins=np.linspace(0, 1, 21).tolist(), label=list(names))
-    ax.set(xlabel="mean brightness of a picture (0 black, 1 white)", ylabel="pictures")
-    ax.set_title(title)
-    ax.legend()
-    return ax
-
-
 def draw_cures(
-    table: dict[str, Sequence[dict[str, float]]],
-    labels: dict[str, str],
-    title: str = "",
+    table: dict[str, Sequence[dict[str, float]]], title: str = ""
 ) -> plt.Figure:
     """Draw a table: each measurement a dot, their mean a bar with its number.
 
     Args:
-        table: name -> measurements, which have the same columns.
-        labels: the names in the order of the rows -> what stands on the left.
+        table: what stands on the left -> measurements, which have the same columns.
         title: of the figure.
     """
-    columns = list(table[next(iter(labels))][0])
+    columns = list(next(iter(table.values()))[0])
     fig, axes = plt.subplots(
         1, len(columns), figsize=(9, 2.9), sharey=True, layout="constrained"
     )
     for ax, column in zip(axes, columns, strict=True):
-        for row, name in enumerate(labels):
-            values = [numbers[column] for numbers in table[name]]
+        for row, measurements in enumerate(table.values()):
+            values = [numbers[column] for numbers in measurements]
             mean = sum(values) / len(values)
             ax.plot(values, [row] * len(values), "o", color=BLUE, alpha=0.45, ms=5)
             ax.plot([mean], [row], "|", color=ORANGE, ms=16, mew=2.5)
@@ -252,7 +235,7 @@ def draw_cures(
         ax.grid(axis="y", alpha=0.4)
         ax.margins(x=0.1)
         ax.spines[["top", "right"]].set_visible(False)
-    axes[0].set_yticks(range(len(labels)), list(labels.values()))
-    axes[0].set_ylim(len(labels) - 0.5, -0.5)
+    axes[0].set_yticks(range(len(table)), list(table))
+    axes[0].set_ylim(len(table) - 0.5, -0.5)
     fig.suptitle(title)
     return fig
