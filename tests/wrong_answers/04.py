@@ -266,6 +266,7 @@ def fit_with_patience(model, one_epoch, measure, patience, epochs):
         "def fit_picture(image, size):\n    image = image.movedim(2, 0)[None] / 255\n"
         "    return nn.functional.interpolate(image, (size, size), mode='bilinear', antialias=True)",
         "def fit_picture(image, size):\n    picture = v2.functional.to_pil_image(image.permute(2, 0, 1)).resize((size, size))\n"
+        "    from torchvision.transforms import ToTensor\n"
         "    return ToTensor()(picture).unsqueeze(0)",
         "def fit_picture(image, size):\n    image = v2.functional.resize(image.permute(2, 0, 1), [size, size],\n"
         "        interpolation=v2.InterpolationMode.NEAREST)\n    return v2.ToDtype(torch.float32, scale=True)(image)[None]",
