@@ -363,6 +363,12 @@ def check_encoder_block(make: Callable) -> None:
                 _build(lambda ours=ours: ours)
             for name, norm in (("norm_1", block.ln_1), ("norm_2", block.ln_2)):
                 _give(ours, name, norm.state_dict())
+                eps = getattr(getattr(ours, name), "eps", 1e-6)
+                if eps != 1e-6:
+                    raise Wrong(
+                        f"`{name}` has eps={eps}",
+                        "eps is 1e-6 here, not LayerNorm's default",
+                    )
             ours = ours.double().eval()
             tokens = torch.randn(2, 10, 16, dtype=torch.float64)
             got, wanted = _watched(ours, (tokens,)), block(tokens)

@@ -9,34 +9,6 @@ from torch import Tensor, nn
 from going_modular.model_builder import check_images
 
 
-class PatchEmbedding(nn.Module):
-    """Image to tokens, equation 1: (B, C, size, size) float -> (B, N + 1, embed_dim).
-
-    A class token, then N = (image_size / patch_size)² patches, row by row, through one
-    linear layer; plus position embeddings. patch_size must divide image_size.
-    """
-
-    def __init__(
-        self, image_size: int, patch_size: int, in_channels: int, embed_dim: int
-    ):
-        super().__init__()
-        check_divides("patch_size", patch_size, "image_size", image_size)
-        self.projection = nn.Conv2d(in_channels, embed_dim, patch_size, patch_size)
-        self.class_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
-        positions = torch.randn(1, (image_size // patch_size) ** 2 + 1, embed_dim)
-        self.position_embeddings = nn.Parameter(0.02 * positions)
-
-    def forward(self, images: Tensor) -> Tensor:
-        layer = self.projection
-        sides = -1, layer.kernel_size[0]
-        # (B, C, H, W) -> (B, C, H / P, P, W / P, P) -> (B, N, C P²) -> (B, N, D)
-        patches = images.unflatten(3, sides).unflatten(2, sides)
-        patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
-        tokens = nn.functional.linear(patches, layer.weight.flatten(1), layer.bias)
-        token = self.class_token.expand(images.shape[0], -1, -1)  # -> (B, 1, D)
-        return self.position_embeddings + torch.cat([token, tokens], 1)  # (B, N+1, D)
-
-
 class MultiheadSelfAttentionBlock(nn.Module):
     """LayerNorm and self-attention, equation 2 without residual: (B, N, D) -> same."""
 
@@ -121,7 +93,9 @@ class ViTConfig:
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}: take a share in 0 <= p < 1")
         for name, value in vars(self).items():
-            if name != "dropout" and not (isinstance(value, int) and value > 0):
+            if name == "dropout":
+                continue
+            if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} is {value!r}: take a whole number, 1 or more")
         check_divides("patch_size", self.patch_size, "image_size", self.image_size)
         check_divides("num_heads", self.num_heads, "embed_dim", self.embed_dim)
@@ -139,21 +113,23 @@ VIT_SIZES = {  # Ti and S: Touvron et al. 2021; B, L and H: Dosovitskiy et al., 
 class ViT(nn.Module):
     """A Vision Transformer: (B, in_channels, size, size) float -> logits (B, classes).
 
-    A new one answers 0 for every class. Dosovitskiy et al. 2021, equations 1 to 4.
+    Dosovitskiy et al. 2021, equations 1 to 4.
     """
 
     def __init__(self, config: ViTConfig):
         super().__init__()
-        c, size = config, config.image_size
-        self.config, self.image_shape = config, (c.in_channels, size, size)
+        c = config
+        size = config.image_size
+        self.config = config
+        self.image_shape = (c.in_channels, size, size)
         self.embedding = PatchEmbedding(size, c.patch_size, c.in_channels, c.embed_dim)
         self.dropout = nn.Dropout(c.dropout)
-        sizes = c.embed_dim, c.num_heads, c.mlp_dim, c.dropout
-        blocks = [TransformerEncoderBlock(*sizes) for _ in range(c.depth)]
+        block_sizes = c.embed_dim, c.num_heads, c.mlp_dim, c.dropout
+        blocks = [TransformerEncoderBlock(*block_sizes) for _ in range(c.depth)]
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(c.embed_dim, eps=1e-6)
         self.head = nn.Linear(c.embed_dim, c.num_classes)
-        self.apply(start_small)
+        self.apply(keep_size)
         nn.init.zeros_(self.head.weight)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -165,7 +141,7 @@ class ViT(nn.Module):
         return self.head(self.norm(class_token[:, 0]))  # (B, D) -> (B, num_classes)
 
 
-def start_small(layer: nn.Module) -> None:
+def keep_size(layer: nn.Module) -> None:
     """Draw a linear layer's weights so that outputs become as large as inputs."""
     if isinstance(layer, nn.Linear | nn.Conv2d):
         nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
@@ -180,3 +156,31 @@ def check_divides(part_name: str, part: int, whole_name: str, whole: int) -> Non
             f"{part_name} {part} does not divide {whole_name} {whole}: choose one of "
             f"{str(fitting)[1:-1]}"
         )
+
+
+class PatchEmbedding(nn.Module):
+    """Image to tokens, equation 1: (B, C, size, size) float -> (B, N + 1, embed_dim).
+
+    A class token, then N = (image_size / patch_size)² patches, row by row, through one
+    linear layer; plus position embeddings. patch_size must divide image_size.
+    """
+
+    def __init__(
+        self, image_size: int, patch_size: int, in_channels: int, embed_dim: int
+    ):
+        super().__init__()
+        check_divides("patch_size", patch_size, "image_size", image_size)
+        self.projection = nn.Conv2d(in_channels, embed_dim, patch_size, patch_size)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
+        positions = torch.randn(1, (image_size // patch_size) ** 2 + 1, embed_dim)
+        self.position_embeddings = nn.Parameter(0.02 * positions)
+
+    def forward(self, images: Tensor) -> Tensor:
+        layer = self.projection
+        sides = -1, layer.kernel_size[0]
+        # (B, C, H, W) -> (B, C, H / P, P, W / P, P) -> (B, N, C P²) -> (B, N, D)
+        patches = images.unflatten(3, sides).unflatten(2, sides)
+        patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+        tokens = nn.functional.linear(patches, layer.weight.flatten(1), layer.bias)
+        token = self.class_token.expand(images.shape[0], -1, -1)  # -> (B, 1, D)
+        return self.position_embeddings + torch.cat([token, tokens], 1)  # (B, N+1, D)

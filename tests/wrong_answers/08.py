@@ -44,9 +44,9 @@ BLOCK = """\
 class EncoderBlock(nn.Module):
     def __init__(self, attention, mlp, embed_dim):
         super().__init__()
-        self.norm_1 = nn.LayerNorm(embed_dim)
+        self.norm_1 = nn.LayerNorm(embed_dim, eps=1e-6)
         self.attention = attention
-        self.norm_2 = nn.LayerNorm(embed_dim)
+        self.norm_2 = nn.LayerNorm(embed_dim, eps=1e-6)
         self.mlp = mlp
 
     def forward(self, tokens):
@@ -151,9 +151,11 @@ WRONG = {
         changed(BLOCK, ("self.attention(self.norm_1(tokens)) + tokens", "self.norm_1(self.attention(tokens) + tokens)"), ("self.mlp(self.norm_2(tokens)) + tokens", "self.norm_2(self.mlp(tokens) + tokens)")),
         changed(BLOCK, ("self.attention(self.norm_1(tokens))", "self.attention(tokens)"), ("self.mlp(self.norm_2(tokens))", "self.mlp(tokens)")),
         changed(BLOCK, ("self.norm_2(tokens)", "self.norm_1(tokens)")),
-        changed(BLOCK, ("self.norm_2 = nn.LayerNorm(embed_dim)", "self.norm_2 = self.norm_1")),
+        changed(BLOCK, ("self.norm_2 = nn.LayerNorm(embed_dim, eps=1e-6)", "self.norm_2 = self.norm_1")),
         changed(BLOCK, ("tokens = self.attention(self.norm_1(tokens)) + tokens", "tokens += self.attention(self.norm_1(tokens))")),
         changed(BLOCK, ("        tokens = self.attention(self.norm_1(tokens)) + tokens  # equation 2\n", "")),
+        changed(BLOCK, (", eps=1e-6", "")),
+        changed(BLOCK, ("self.norm_2 = nn.LayerNorm(embed_dim, eps=1e-6)", "self.norm_2 = nn.LayerNorm(embed_dim)")),
     ],
     "08.6": [
         changed(RESIZE, ("bicubic", "bilinear")),
@@ -219,11 +221,12 @@ RIGHT = {
         changed(MLP, ("F.gelu(self.linear_1(tokens))", "self.bend(self.linear_1(tokens))"), ("    def forward", "    def bend(self, x):\n        return x * 0.5 * (1 + torch.erf(x / 2**0.5))\n\n    def forward")),
     ],
     "08.5": [
-        changed(BLOCK, ("LayerNorm(embed_dim)", "LayerNorm(embed_dim, eps=1e-6)"), ("        tokens = self.attention(self.norm_1(tokens)) + tokens  # equation 2\n        return self.mlp(self.norm_2(tokens)) + tokens", "        between = tokens + self.attention(self.norm_1(tokens))\n        change = self.mlp(self.norm_2(between))\n        return between + change")),
+        changed(BLOCK, ("        tokens = self.attention(self.norm_1(tokens)) + tokens  # equation 2\n        return self.mlp(self.norm_2(tokens)) + tokens", "        between = tokens + self.attention(self.norm_1(tokens))\n        change = self.mlp(self.norm_2(between))\n        return between + change")),
         """class EncoderBlock(nn.Module):
     def __init__(self, attention, mlp, embed_dim):
         super().__init__()
-        self.norm_1, self.norm_2 = nn.LayerNorm(embed_dim), nn.LayerNorm(embed_dim)
+        self.norm_1 = nn.LayerNorm(embed_dim, eps=1e-6)
+        self.norm_2 = nn.LayerNorm(embed_dim, 1e-6)
         self.parts = nn.ModuleList([attention, mlp])
 
     def forward(self, z):
