@@ -118,7 +118,7 @@ def draw_lives(finished: list[int], epochs: int, title: str) -> None:
         title: of the figure.
     """
     _, ax = plt.subplots(figsize=(9, 0.5 * len(finished) + 1.3), layout="constrained")
-    style = {"ha": "center", "va": "center"}
+    style: Any = {"ha": "center", "va": "center"}
     begins, ends = [0, 0, *finished], [epochs, *finished, epochs]
     for y, (begin, end) in enumerate(zip(begins, ends, strict=True)):
         name = f"life {y}" if y else "never killed"
