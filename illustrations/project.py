@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 from IPython.display import Image, display
 from matplotlib.patches import FancyBboxPatch
