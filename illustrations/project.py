@@ -1,7 +1,6 @@
 """Diagrams of a project: from cells to a module, its files, and a training killed."""
 
 from pathlib import Path
-
 from typing import Any
 
 import matplotlib.pyplot as plt
