@@ -208,6 +208,10 @@ WRONG = {
         "            break\n"
         "        found = threshold.item()\n"
         "    return found",
+        # 9 of 10 with 32 bits, then made a Python float: less than 0.9
+        changed(
+            THRESHOLD, (".double()", ".float()"), (".mean() >=", ".mean().item() >=")
+        ),
         # in place
         changed(THRESHOLD, ("    best, ", "    labels.clamp_(max=1)\n    best, ")),
     ],
@@ -342,9 +346,15 @@ RIGHT = {
         "    ends = torch.cat([best[order][1:] < best[order][:-1], torch.tensor([True])])\n"
         "    found = best[order][ends & (shares >= wanted)]\n"
         "    return found.min().item() if len(found) else math.inf",
-        # with 32 bits
+        # with 32 bits, compared as tensors
+        changed(THRESHOLD, (".double()", ".float()")),
+        # counted
         changed(
-            THRESHOLD, (".double()", ".float()"), (".mean() >=", ".mean().item() >=")
+            THRESHOLD,
+            (
+                "is_right[best >= threshold].mean() >= wanted",
+                "is_right[best >= threshold].sum() >= wanted * (best >= threshold).sum()",
+            ),
         ),
         # in numpy, a little below the smallest
         "import numpy as np\n\n\n"
