@@ -122,7 +122,7 @@ RESULTS = {
         "{0}",
     ),
     "09": Result(
-        "right[name] = (found.argmax(dim=1)",
+        "is_right[name] = (guesses == valid_labels)",
         r"32 bits +([\d.]+) MB +accuracy ([\d.]+)\n"
         r"8 bits per channel +([\d.]+) MB +accuracy ([\d.]+)\n"
         r"8 bits per tensor .*accuracy ([\d.]+)\n",
