@@ -12,7 +12,7 @@ from going_modular.freezing import FreezableBatchNorm2d, freeze
 
 
 class LinearRegressionModel(nn.Module):
-    """A straight line, y = weight · x + bias: (N, 1) -> (N, 1) float."""
+    """A line, y = weight · x + bias: (N, 1) float -> (N, 1) float."""
 
     def __init__(self):
         super().__init__()
@@ -54,7 +54,7 @@ class ClassificationModel(nn.Module):
 
 
 def tiny_vgg_block(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Return layers from (B, C, H, W) to maps of H // 2 - 2 by W // 2 - 2."""
+    """Layers (B, C, H, W) -> (B, out_channels, H // 2 - 2, W // 2 - 2)."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 3),
         nn.ReLU(),
@@ -105,7 +105,7 @@ def first_stage(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 def later_stage(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Return more layers, from (B, C, H, W) to maps of half the size."""
+    """More layers (B, C, H, W) -> (B, out_channels, H // 2, W // 2)."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
         nn.BatchNorm2d(out_channels),
@@ -118,7 +118,7 @@ def later_stage(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 class CNNModel(nn.Module):
-    """Stages that halve the size, then a linear layer: to (B, K)."""
+    """Halving stages, then a linear layer: (B, C, H, W) -> (B, K)."""
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import FancyArrowPatch
 from torch import nn
 
-from illustrations.results import plot_decision_boundary
+from illustrations.results import plot_decision_boundary, plot_lines
 
 
 def plot_points(
@@ -250,12 +250,8 @@ def plot_scores(
     thresholds: torch.Tensor, scores: dict[str, list[float]], title: str
 ) -> plt.Axes:
     """Draw scores over the threshold, a line each."""
-    _, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
-    for name, values in scores.items():
-        ax.plot(thresholds, values, label=name)
-    ax.set(xlabel="threshold (probability)", ylabel="score (0 to 1)", title=title)
-    ax.legend()
-    return ax
+    labels = {"xlabel": "threshold (probability)", "ylabel": "score (0 to 1)"}
+    return plot_lines(thresholds, scores, title, height=3.6, **labels)
 
 
 def plot_thresholds(

@@ -1,7 +1,7 @@
 """Results that one lesson draws."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -12,6 +12,18 @@ from torch import nn
 from going_modular.metrics import find_inverse
 from going_modular.plots import new_axes, plot_images
 from going_modular.utils import class_probs, read_outputs
+
+
+def plot_lines(
+    x: torch.Tensor, curves: Mapping[str, Any], title: str, height: float, **labels: str
+) -> plt.Axes:
+    """Draw curves over x (N,), a line each, by name; labels are those of the axes."""
+    _, ax = plt.subplots(figsize=(6, height), layout="constrained")
+    for name, values in curves.items():
+        ax.plot(x, values, label=name)
+    ax.set(title=title, **labels)
+    ax.legend()
+    return ax
 
 
 def plot_predictions(

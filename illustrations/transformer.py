@@ -7,6 +7,8 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
+from illustrations.results import plot_lines
+
 BLUE, GREEN, ORANGE, PURPLE = "#aed6f1", "#abebc6", "#f5cba7", "#d7bde2"
 EDGE = "#34495e"
 
@@ -214,12 +216,8 @@ def plot_activations(
     x: torch.Tensor, curves: dict[str, torch.Tensor], title: str = ""
 ) -> plt.Axes:
     """Draw activation functions' outputs (N,) over their input x (N,), by name."""
-    _, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
-    for name, outputs in curves.items():
-        ax.plot(x, outputs, label=name)
-    ax.set(xlabel="input", ylabel="output", title=title)
-    ax.legend()
-    return ax
+    labels = {"xlabel": "input", "ylabel": "output"}
+    return plot_lines(x, curves, title, height=3.4, **labels)
 
 
 def plot_rates(rates: Sequence[float], title: str = "") -> plt.Axes:
