@@ -509,7 +509,7 @@ def draw_shapes(count: int) -> tuple[torch.Tensor, torch.Tensor]:
     return (images + 0.05 * torch.randn(count, 3, 32, 32)).clamp(0, 1), labels
 
 
-def make_large_network(steps: int = 180) -> nn.Module:
+def make_large_network(steps: int = 300) -> nn.Module:
     """Return the network of the challenge, trained: 120,000 weights."""
     layers: list[nn.Module] = []
     for into, out in ((3, 40), (40, 80), (80, 128)):
