@@ -73,9 +73,10 @@ def process_group() -> Iterator[Group]:
     if given["WORLD_SIZE"] in ("", "1"):
         yield ALONE
         return
-    if not all(map(str.isdecimal, given.values())):
+    numbers = [int(text) if text.isdecimal() else -1 for text in given.values()]
+    size, local_size, local_rank, rank, _ = numbers
+    if min(numbers) < 0 or rank >= size or local_rank >= local_size:
         raise ValueError(f"the environment has {given}: let torchrun set all, or none")
-    size, local_size, local_rank, *_ = map(int, given.values())
     is_cuda = get_device().type == "cuda"
     has_gpus = is_cuda and torch.cuda.device_count() >= local_size
     if has_gpus:
@@ -84,7 +85,6 @@ def process_group() -> Iterator[Group]:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         threading.Thread(target=watch_parent, daemon=True).start()
     distributed.init_process_group("nccl" if has_gpus else "gloo")
-    rank = distributed.get_rank()
     try:
         yield Group(rank, size)
         gc.collect()  # a model that outlives its group can crash Python's way out

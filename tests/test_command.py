@@ -560,6 +560,10 @@ def test_ctrl_c_in_an_import_ends_it_at_once(root, data, tmp_path, module):
     assert not (tmp_path / "run").exists()
 
 
+SIZES, RANKS = ("WORLD_SIZE", "LOCAL_WORLD_SIZE"), ("RANK", "LOCAL_RANK")
+PAIR = dict.fromkeys(SIZES, "2") | dict.fromkeys(RANKS, "0") | {"MASTER_PORT": "29500"}
+
+
 @pytest.mark.parametrize(
     ("given", "status"),
     [
@@ -572,6 +576,10 @@ def test_ctrl_c_in_an_import_ends_it_at_once(root, data, tmp_path, module):
         ({"WORLD_SIZE": "2", "RANK": "0", "LOCAL_WORLD_SIZE": "2"}, 2),
         ({"WORLD_SIZE": "-2", "RANK": "0"}, 2),
         ({"WORLD_SIZE": "2.0", "RANK": "0"}, 2),
+        (PAIR | {"RANK": "2"}, 2),
+        (PAIR | {"RANK": "5", "LOCAL_RANK": "1"}, 2),
+        (PAIR | {"LOCAL_RANK": "2"}, 2),
+        (PAIR | {"WORLD_SIZE": "0"}, 2),
     ],
 )
 def test_an_odd_environment_is_told(data, tmp_path, monkeypatch, capsys, given, status):
