@@ -231,13 +231,13 @@ def draw_reliability(
     Args:
         confidence: the probability of the answer, 0 to 1.
         right: whether the answer is right.
-        levels: the lowest and the highest confidence of each.
+        levels: the bounds of each, the lower one left out.
     """
     fig, (ax, below) = plt.subplots(
         2, 1, figsize=(6, 4.6), height_ratios=(3, 1), layout="constrained"
     )
     names = [f"{low:g} to {high:g}" for low, high in levels]
-    parts = [(confidence >= low) & (confidence <= high) for low, high in levels]
+    parts = [(confidence > low) & (confidence <= high) for low, high in levels]
     shares = [right[part].float().mean().item() for part in parts]
     means = [confidence[part].mean().item() for part in parts]
     counts = [int(part.sum()) for part in parts]
