@@ -272,11 +272,14 @@ def plot_luck(measured: torch.Tensor, best: torch.Tensor, title: str) -> Any:
     return ax.figure
 
 
-def plot_rates(schedules: dict[str, Callable], lr: float, steps: int) -> dict:
+def plot_rates(
+    new_schedule: Callable, names: Sequence[str], lr: float, steps: int
+) -> dict[str, list[float]]:
     """Draw the learning rate of every step, a line for each schedule.
 
     Args:
-        schedules: name -> called with an optimizer, the largest rate and the steps.
+        new_schedule: called with a name, an optimizer, the largest rate and the steps.
+        names: of the schedules.
         lr: the largest rate.
         steps: of the whole training.
 
@@ -286,10 +289,10 @@ def plot_rates(schedules: dict[str, Callable], lr: float, steps: int) -> dict:
     title = "All but the constant one end small"
     ax = new_axes(6.5, 2.8, title=title)[0]
     rates: dict[str, list[float]] = {}
-    for number, (name, schedule) in enumerate(schedules.items()):
+    for number, name in enumerate(names):
         weight = torch.nn.Parameter(torch.zeros(1))  # an optimizer wants one
         optimizer = torch.optim.AdamW([weight], lr)
-        scheduler = schedule(optimizer, lr, steps)
+        scheduler = new_schedule(name, optimizer, lr, steps)
         rates[name] = []
         for _ in range(steps):
             rates[name] += scheduler.get_last_lr()
