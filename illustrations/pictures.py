@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.patches import FancyBboxPatch
 from PIL import Image, ImageDraw
 
+from going_modular.pictures import list_pictures
 from going_modular.plots import new_axes
 
 BLUE, ORANGE, GREEN = "#1f77b4", "#e67e22", "#1b7f3b"
@@ -37,7 +38,7 @@ def draw_tree(folder: Path, splits: Sequence[str], title: str = "") -> Any:
         classes = sorted(path for path in (folder / split).iterdir() if path.is_dir())
         for k, place in enumerate(classes):
             at = row + k
-            paths = sorted(place.glob("*.png"))
+            paths = [Path(path) for path in list_pictures(place)]
             ax.plot([2.0, 2.3], [-at, -at], **line)
             ax.text(2.4, -at, f"{place.name}/", **style)
             for number, path in enumerate(paths[:1]):
