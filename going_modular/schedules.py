@@ -34,7 +34,10 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     vectors = []
     for parameter in model.parameters():
         is_vector = parameter.ndim <= 1 or (parameter.ndim == 3 and len(parameter) == 1)
-        (vectors if is_vector else matrices).append(parameter)
+        if is_vector:
+            vectors.append(parameter)
+        else:
+            matrices.append(parameter)
     return [
         {"params": matrices, "weight_decay": weight_decay},
         {"params": vectors, "weight_decay": 0.0},

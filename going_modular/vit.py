@@ -110,6 +110,13 @@ VIT_SIZES = {  # Ti and S: Touvron et al. 2021; B, L and H: Dosovitskiy et al., 
 }
 
 
+def keep_size(layer: nn.Module) -> None:
+    """Draw a linear layer's weights so that outputs become as large as inputs."""
+    if isinstance(layer, nn.Linear | nn.Conv2d):
+        nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
+        nn.init.zeros_(layer.bias)
+
+
 class ViT(nn.Module):
     """A Vision Transformer: (B, in_channels, size, size) float -> logits (B, classes).
 
@@ -139,13 +146,6 @@ class ViT(nn.Module):
             tokens = block(tokens)
         class_token = self.blocks[-1](tokens, num_outputs=1)  # all we need: (B, 1, D)
         return self.head(self.norm(class_token[:, 0]))  # (B, D) -> (B, num_classes)
-
-
-def keep_size(layer: nn.Module) -> None:
-    """Draw a linear layer's weights so that outputs become as large as inputs."""
-    if isinstance(layer, nn.Linear | nn.Conv2d):
-        nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
-        layer.bias.data.zero_()
 
 
 def check_divides(part_name: str, part: int, whole_name: str, whole: int) -> None:

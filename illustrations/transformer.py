@@ -5,6 +5,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from illustrations.results import plot_lines
@@ -175,22 +176,25 @@ def draw_attention(
     captions: Sequence[str],
     title: str = "",
 ) -> plt.Figure:
-    """Draw images (N, 1, H, W), and below each how much attention each patch gets.
+    """Draw images (N, 1, H, W), and below each, dimmed, what attention it gets.
 
-    The grids are (N, h, w) shares, all on one scale.
+    The grids are (N, h, w) shares, all on one scale: the more, the brighter a patch.
     """
     N, side = len(images), images.shape[2]
-    fig, axes = plt.subplots(2, N, figsize=(1.12 * N + 0.8, 3.3), layout="constrained")
+    width = min(1.8, 9 / N)  # inches of a picture
+    size = width * N + 0.8, 2 * width + 0.8
+    fig, axes = plt.subplots(2, N, figsize=size, layout="constrained")
+    glow = LinearSegmentedColormap.from_list("glow", [(1, 0.6, 0, 0), (1, 0.6, 0, 1)])
+    style: Any = {"extent": (-0.5, side - 0.5, side - 0.5, -0.5), "cmap": glow}
+    limit = grids.max().item()
     for column, (image, grid, caption) in enumerate(
         zip(images, grids.detach().cpu(), captions, strict=True)
     ):
         top, below = axes[:, column]
         top.imshow(to_numpy(image), cmap="gray", vmin=0, vmax=1)
         top.set_title(caption, fontsize=9)
-        below.imshow(to_numpy(image), cmap="gray", vmin=0, vmax=1)
-        style: Any = {"extent": (-0.5, side - 0.5, side - 0.5, -0.5), "alpha": 0.6}
-        limit = grids.max().item()
-        drawn = below.imshow(grid.numpy(), cmap="inferno", vmin=0, vmax=limit, **style)
+        below.imshow(to_numpy(image), cmap="gray", vmin=0, vmax=1.6)
+        drawn = below.imshow(grid.numpy(), vmin=0, vmax=limit, **style)
         top.axis("off")
         below.axis("off")
     fig.colorbar(drawn, ax=axes[1], label="share")
@@ -218,14 +222,6 @@ def plot_activations(
     """Draw activation functions' outputs (N,) over their input x (N,), by name."""
     labels = {"xlabel": "input", "ylabel": "output"}
     return plot_lines(x, curves, title, height=3.4, **labels)
-
-
-def plot_rates(rates: Sequence[float], title: str = "") -> plt.Axes:
-    """Draw the learning rate of each step."""
-    _, ax = plt.subplots(figsize=(5, 3), layout="constrained")
-    ax.plot(rates)
-    ax.set(xlabel="step", ylabel="learning rate", title=title)
-    return ax
 
 
 def plot_habits(
