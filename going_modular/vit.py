@@ -36,7 +36,8 @@ class MultiheadSelfAttentionBlock(nn.Module):
         query, key, value = self.split_heads(tokens)
         query = query[:, :, :num_outputs]
         mixed = nn.functional.scaled_dot_product_attention(query, key, value)
-        return self.dropout(self.projection(mixed.transpose(1, 2).flatten(2)))
+        joined = mixed.transpose(1, 2).flatten(2)  # -> (B, N, heads, d) -> (B, N, D)
+        return self.dropout(self.projection(joined))
 
 
 class MLPBlock(nn.Module):
