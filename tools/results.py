@@ -98,7 +98,7 @@ RESULTS = {
         "where a training without cures has {0}",
     ),
     "05": Result(
-        'str(killed), "--resume"',
+        "check_output(again",
         r"killed: .* valid accuracy ([\d.]+)",
         "a training that is killed, goes on, and ends with the same weights: accuracy "
         "{0}",
