@@ -21,9 +21,10 @@ def _clothes() -> FashionMNISTTensors:
 class Patient:
     """A training of a small network on pictures of clothes, with all that it needs.
 
-    Each part may be replaced: ``model``, ``optimizer``, ``images`` and ``labels`` to
-    learn from, ``valid_images`` and ``valid_labels`` to be judged by, ``load`` (numbers
-    of pictures -> X, y) and ``before_judging`` (called without arguments).
+    Each part may be replaced: ``model``, ``optimizer``, ``batch_size``, ``images`` and
+    ``labels`` to learn from, ``valid_images`` and ``valid_labels`` to be judged by,
+    ``load`` (numbers of pictures -> X, y) and ``before_judging`` (called without
+    arguments).
     """
 
     def __init__(self, seed: int = 0):
@@ -37,6 +38,7 @@ class Patient:
                 *[nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)],
             )
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=4e-3)
+        self.batch_size = 100
         data = _clothes()
         chosen = torch.randperm(len(data), generator=draw)[:2_500].tolist()
         X, y = data.__getitems__(chosen)
@@ -64,10 +66,11 @@ class Patient:
         return loss.item()
 
     def train(self, epochs: int = 5) -> list[float]:
-        """Train with batches of 100 and return the loss of each."""
+        """Train in batches and return the loss of each."""
         losses = []
         for _ in range(epochs):
-            for numbers in torch.randperm(len(self.labels)).split(100):
+            order = torch.randperm(len(self.labels))
+            for numbers in order.split(self.batch_size):
                 losses.append(self.step(numbers))
         return losses
 
