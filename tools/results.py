@@ -93,7 +93,7 @@ RESULTS = {
     ),
     "04": Result(
         'for name, network in (("plain"',
-        r"plain +: test accuracy ([\d.]+).*all cures: test accuracy ([\d.]+)",
+        r"plain +: test accuracy ([\d.]+).*combined: test accuracy ([\d.]+)",
         "photographs from folders, as yours: test accuracy {1} from 1,200 tiny ones, "
         "where a training without cures has {0}",
     ),

@@ -17,11 +17,11 @@ class PictureFolder(Dataset):
         return self.transform(Image.open(path).convert("RGB")), label
 """
 PATIENCE = """\
-def fit_with_patience(model, one_epoch, measure, patience, epochs):
+def fit_with_patience(model, one_epoch, valid_loss, patience, epochs):
     best_loss = math.inf
     for epoch in range(1, epochs + 1):
         one_epoch()
-        loss = measure()
+        loss = valid_loss()
         if loss < best_loss:
             best_loss, best_epoch = loss, epoch
             best_weights = copy.deepcopy(model.state_dict())
@@ -130,11 +130,11 @@ WRONG = {
         ),
         # waits for losses that rise, not for losses above the best
         """\
-def fit_with_patience(model, one_epoch, measure, patience, epochs):
+def fit_with_patience(model, one_epoch, valid_loss, patience, epochs):
     best_loss, previous, worse = 1e9, 1e9, 0
     for epoch in range(1, epochs + 1):
         one_epoch()
-        loss = measure()
+        loss = valid_loss()
         worse = worse + 1 if loss > previous else 0
         previous = loss
         if loss < best_loss:
@@ -236,11 +236,11 @@ class PictureFolder(Dataset):
     "04.2": [
         # the waiting is counted, and tensors are cloned one by one
         """\
-def fit_with_patience(model, one_epoch, measure, patience, epochs):
+def fit_with_patience(model, one_epoch, valid_loss, patience, epochs):
     losses, weights, waited = [], [], 0
     while len(losses) < epochs and waited < patience:
         one_epoch()
-        losses.append(measure())
+        losses.append(valid_loss())
         weights.append({name: value.clone() for name, value in model.state_dict().items()})
         waited = len(losses) - 1 - losses.index(min(losses))
     best = losses.index(min(losses))
@@ -249,11 +249,11 @@ def fit_with_patience(model, one_epoch, measure, patience, epochs):
 """,
         # a copy of the whole model
         """\
-def fit_with_patience(model, one_epoch, measure, patience, epochs):
+def fit_with_patience(model, one_epoch, valid_loss, patience, epochs):
     best, kept = (float("inf"), 0), None
     for epoch in range(epochs):
         one_epoch()
-        now = (measure(), epoch + 1)
+        now = (valid_loss(), epoch + 1)
         if now < best:
             best, kept = now, copy.deepcopy(model)
         elif epoch + 1 >= best[1] + patience:
