@@ -36,8 +36,7 @@ class MultiheadSelfAttentionBlock(nn.Module):
         query, key, value = self.split_heads(tokens)
         query = query[:, :, :num_outputs]
         mixed = nn.functional.scaled_dot_product_attention(query, key, value)
-        joined = mixed.transpose(1, 2).flatten(2)  # -> (B, N, heads, d) -> (B, N, D)
-        return self.dropout(self.projection(joined))
+        return self.dropout(self.projection(mixed.transpose(1, 2).flatten(2)))
 
 
 class MLPBlock(nn.Module):
