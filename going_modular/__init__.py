@@ -43,7 +43,7 @@ doors:
     app: A trained model served to people.
     demo: A folder that serves a model anywhere.
     measure: Speed and cost of a training, measured.
-    exports: A trained model written for elsewhere: ONNX, 8 bits, a demo's folder.
+    exports: A trained model written for elsewhere: ONNX, 8 bits, two folders.
     training: The command train: from a folder of pictures to results.
     commands: What subcommands do: check, evaluate, predict, serve, profile.
     __main__: The course as one command, ``python -m going_modular``.

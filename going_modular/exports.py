@@ -1,17 +1,41 @@
 # Written by tools/export.py from 09_deployment.ipynb: edit there, not here.
-"""A trained model written for elsewhere: ONNX, 8 bits, a demo's folder."""
+"""A trained model written for elsewhere: ONNX, 8 bits, two folders."""
 
 import json
+import shutil
 import tempfile
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from going_modular.checkpoints import whole_folder, write_json
 from going_modular.config import Choices, check_new, run_files
 from going_modular.networks import NETWORKS
 
 EXPORTS = Choices(  # format -> name in the run
-    "format", {"onnx": "model.onnx", "int8": "model_int8.onnx", "demo": "demo"}
+    "format",
+    {"onnx": "model.onnx", "int8": "model_int8.onnx", "web": "web", "demo": "demo"},
 )
+
+
+def build_web(folder: Path, model: Path) -> None:
+    """Write a folder with a page that answers in the visitor's browser, or nothing.
+
+    Args:
+        folder: gets the page, the model and, out of its metadata, model.json.
+        model: an ONNX file as ``write_export`` writes it.
+    """
+    import onnx
+
+    facts = {
+        x.key: x.value if x.key == "resize" else json.loads(x.value)
+        for x in onnx.load(model).metadata_props
+    }
+    with whole_folder(folder) as made:
+        page = resources.files("going_modular") / "web"
+        shutil.copytree(str(page), made, dirs_exist_ok=True)
+        shutil.copy(model, made / "model.onnx")
+        write_json(made / "model.json", facts)
 
 
 def write_export(format: str, predictor: Any, target: Path, data: Path) -> None:
@@ -20,7 +44,7 @@ def write_export(format: str, predictor: Any, target: Path, data: Path) -> None:
     Args:
         format: one of EXPORTS.
         predictor: the Predictor.
-        target: a file or, for a demo, a folder.
+        target: a file or, for web and demo, a folder.
         data: what ``find_splits`` takes: train, to calibrate on, valid, for examples.
     """
     from going_modular.folders import find_splits
@@ -43,13 +67,17 @@ def write_export(format: str, predictor: Any, target: Path, data: Path) -> None:
         "resize": config.resize,
         "mean": json.dumps(network.mean or (0, 0, 0)),
         "std": json.dumps(network.std or (1, 1, 1)),
+        "unsure_below": json.dumps(predictor.unsure_below),
     }
     with tempfile.TemporaryDirectory() as folder:
         whole = target if format == "onnx" else f"{folder}/model.onnx"
         export_onnx(predictor.model, whole, config.image_size, metadata=metadata)
-        if format == "int8":
+        if format != "onnx":
             pictures = (read_picture(path) for path in some("train", 128))
-            quantize(whole, target, (predictor.transform(p)[None] for p in pictures))
+            small = target if format == "int8" else Path(folder) / "int8.onnx"
+            quantize(whole, small, (predictor.transform(p)[None] for p in pictures))
+            if format == "web":
+                build_web(target, small)
 
 
 def export_command(
@@ -58,14 +86,15 @@ def export_command(
     """Write a trained model for elsewhere.
 
     onnx: one file for onnxruntime; what goes in and out is printed, and in the file's
-    metadata. int8: the same in 8 bits, a large model's a quarter of the size. demo: a
-    folder with app, weights and Dockerfile, ready to host.
+    metadata. int8: the same in 8 bits, a large model's a quarter of the size. web: a
+    folder of static files, whose page answers in the visitor's browser. demo: a folder
+    with app, weights and Dockerfile, ready to host.
 
     Args:
         run: folder of a training, such as runs/first
-        format: onnx, int8 or demo
-        to: file, or for a demo a folder, to write; by default in the run
-        data: int8, demo: pictures to calibrate on, or to show; by default the
+        format: onnx, int8, web or demo
+        to: file, for web and demo a folder, to write; by default in the run
+        data: int8, web, demo: pictures to calibrate on, or to show; by default the
             training's
 
     Raises:
@@ -75,12 +104,17 @@ def export_command(
 
     predictor = Predictor.load(run)
     target = Path(to or run_files(run)[0] / EXPORTS[format])
-    check_new(to, "--to")
+    check_new(target if format == "web" else to, "--to")
     config = predictor.config
     write_export(format, predictor, target, Path(data or config.data))
     files = [path for path in [target, *target.rglob("*")] if path.is_file()]
     print(f"{target}: {sum(path.stat().st_size for path in files) / 1e6:.2f} MB")
-    if format != "demo":
+    if format == "web":
+        print(
+            "the page loads onnxruntime-web from cdn.jsdelivr.net; pictures stay in "
+            f"the browser. Look: python -m http.server --bind 127.0.0.1 -d {target}"
+        )
+    elif format != "demo":
         size = config.image_size
         print(
             f"in: images (B, 3, {size}, {size}) float32, RGB, resized by "

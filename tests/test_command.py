@@ -664,16 +664,49 @@ def test_export_writes_models_that_answer_the_same(trained, data, tmp_path, caps
         assert main(export) == 0
         printed = capsys.readouterr().out
         assert printed.startswith(f"{target}: ") and (
-            target.is_dir() == (form == "demo")
+            target.is_dir() == (form in ("web", "demo"))
         )
         described = "by squash, pixel / 255; out: logits of day, night" in printed
-        assert described == (form != "demo")
+        assert described == (form in ("onnx", "int8"))
     assert len(list((tmp_path / "demo" / "examples").iterdir())) == 3
     predictor, demo = Predictor.load(trained), Predictor.load(tmp_path / "demo")
     picture = data / "valid" / "day" / "2.png"
     assert dict(demo(picture)) == pytest.approx(dict(predictor(picture)), abs=1e-6)
     assert_onnx_agrees(tmp_path / "onnx", predictor, picture)
     assert_onnx_agrees(tmp_path / "int8", predictor, picture, atol=0.5)
+    assert_onnx_agrees(tmp_path / "web" / "model.onnx", predictor, picture, atol=0.5)
+
+
+def test_a_web_export_is_a_page_its_model_and_what_its_input_is(
+    trained, tmp_path, capsys
+):
+    run = shutil.copytree(trained, tmp_path / "run")
+    export, target = ["export", str(run), "--format", "web"], run / "web"
+    assert main(export) == 0
+    _, said = capsys.readouterr().out.splitlines()
+    assert "cdn.jsdelivr.net" in said and "--bind 127.0.0.1" in said
+    assert {path.name for path in target.iterdir()} == (
+        {"index.html", "style.css", "classify.js", "model.onnx", "model.json"}
+    )
+    assert json.loads((target / "model.json").read_text()) == {
+        "class_names": ["day", "night"],
+        "image_size": 16,
+        "resize": "squash",
+        "mean": [0, 0, 0],
+        "std": [1, 1, 1],
+        "unsure_below": 0.5,
+    }
+    assert main(export) == 2  # it is not replaced
+    assert f"{target} is there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["int8", "web"])
+def test_an_export_that_fails_leaves_nothing(trained, tmp_path, capsys, form):
+    (tmp_path / "empty").mkdir()
+    command = ["export", str(trained), "--format", form, "--to", str(tmp_path / "out")]
+    assert main([*command, "--data", str(tmp_path / "empty")]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
 def test_export_writes_into_the_trainings_folder_unless_told_otherwise(trained):
@@ -747,7 +780,8 @@ WRONG_COMMANDS = {  # words, of which RUN is the folder of a training: what is s
     "predict nowhere x.png": f"{os.path.join('nowhere', 'config.json')} is missing",
     "serve nowhere": "config.json is missing",
     "export nowhere": "config.json is missing",
-    "export RUN --format pdf": "unknown format 'pdf': choose one of onnx, int8, demo",
+    "export nowhere --format web": "config.json is missing",
+    "export RUN --format pdf": "unknown format 'pdf': choose one of onnx, int8, web",
     "serve RUN --port 80000": "80000 is no free port: choose another, 1 to 65535",
     "serve RUN --examples x.png": "no picture x.png",
     "serve RUN --unsure-below 2": "unsure_below is 2.0: choose 0 to 1",

@@ -433,6 +433,7 @@ def test_the_library_in_another_project(root, tmp_path):
     )
     version = run([sys.executable, "-c", code], empty, target)
     assert version == f"going-modular {going_modular.__version__}\n"
-    assert {path.name for path in (target / "going_modular").glob("*.py")} == {
-        path.name for path in (root / "going_modular").glob("*.py")
-    }
+    for inside in ("*.py", "web/*"):
+        names = {path.name for path in (target / "going_modular").glob(inside)}
+        wanted = {path.name for path in (root / "going_modular").glob(inside)}
+        assert names == wanted and len(names) > 2
