@@ -4,20 +4,18 @@ import functools
 import re
 import subprocess
 import sys
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 from bs4 import BeautifulSoup
 
+from tests.browsing import PHONE, a_browser, open_page, served, violations
 from tests.notebooks import PATHS, read
-from tools import build_site, rebuild, screenshots, slides
+from tools import build_site, rebuild, slides
 
-WIDE, PHONE = (1280, 900), (390, 844)
 LOOKED_AT = ["index", "01_workflow", "README", "glossary", "reference/engine"]
+LOOKED_AT += ["try_it"]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +43,8 @@ def test_every_notebook_and_page_is_there_and_is_not_executed(site, root):
     names = {path.relative_to(site).as_posix() for path in pages(site)}
     wanted = [path.with_suffix(".html").name for path in PATHS]
     wanted += [page.replace(".md", ".html") for page in build_site.PAGES]
-    assert {*wanted, "index.html", "glossary.html", "search.html"} <= names
+    wanted += ["index.html", "glossary.html", "search.html", "try_it.html"]
+    assert {*wanted, "try/index.html"} <= names
     for path in PATHS:  # the download is the notebook itself, outputs and all
         assert (site / "_sources" / path.name).read_bytes() == path.read_bytes()
 
@@ -153,55 +152,14 @@ def test_slides_begin_at_headings_and_fetch_nothing(root, tmp_path):
 @pytest.fixture(scope="module")
 def address(site):
     """Where a server of this machine has the website."""
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    handler = functools.partial(Quiet, directory=str(site))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
+    with served(site) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def browser():
-    try:
-        with screenshots.browser_page(WIDE) as page:
-            yield page.context.browser
-    except screenshots.ShotError as error:
-        pytest.skip(str(error))
-
-
-def open_page(browser, address, size=WIDE, scheme="light"):
-    """Return a new page, and the list that its faults and outside requests go to."""
-    width, height = size
-    context = browser.new_context(
-        viewport={"width": width, "height": height},
-        color_scheme=scheme,
-        reduced_motion="reduce",  # no color on its way to another one
-    )
-    page, faults = context.new_page(), []
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
-    page.on(
-        "request",
-        lambda request: (
-            None
-            if request.url.startswith((address, "data:", "blob:"))
-            else faults.append(request.url)
-        ),
-    )
-    page.on(
-        "response",
-        lambda answer: (
-            faults.append(f"{answer.status} {answer.url}")
-            if answer.status >= 400
-            else None
-        ),
-    )
-    return page, faults
+    with a_browser() as browser:
+        yield browser
 
 
 def test_every_page_loads_without_a_fault_or_a_request_outside(site, browser, address):
@@ -214,7 +172,7 @@ def test_every_page_loads_without_a_fault_or_a_request_outside(site, browser, ad
 def test_no_page_is_wider_than_a_phone(site, browser, address):
     page, _ = open_page(browser, address, PHONE)
     wide = {}
-    for path in [*PATHS, *map(Path, ["index", "README", "glossary", "INSTRUCTORS"])]:
+    for path in [*PATHS, *map(Path, ["index", "README", "glossary", "try_it"])]:
         page.goto(f"{address}/{path.stem}.html")
         width = page.evaluate("document.documentElement.scrollWidth")
         if width > PHONE[0]:
@@ -253,13 +211,6 @@ def test_a_reader_walks_folds_and_darkens(browser, address):
     assert page.url.endswith("/02_classification.html") and faults == []
 
 
-def axe():
-    """Return the source of axe-core, which judges what a page looks like."""
-    if not (found := find_spec("axe_playwright_python")):
-        pytest.skip("axe-core is not at hand: pip install axe-playwright-python")
-    return Path(found.origin).with_name("axe.min.js").read_text(encoding="utf-8")
-
-
 ONE_OF_EACH_KIND = """() => {
     const seen = new Set();
     for (const cell of document.querySelectorAll("div.cell")) {
@@ -274,19 +225,10 @@ ONE_OF_EACH_KIND = """() => {
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_contrast_passes_axe(browser, address, scheme):
     page, _ = open_page(browser, address, scheme=scheme)
-    rules = ["color-contrast", "image-alt", "link-name", "button-name", "list"]
-    options = {"runOnly": {"type": "rule", "values": rules}}
-    options["resultTypes"] = ["violations"]
     found = {}
     for name in LOOKED_AT:
         page.goto(f"{address}/{name}.html")
         page.wait_for_function("document.getAnimations().length === 0")
         page.evaluate(ONE_OF_EACH_KIND)  # thousands of words look like those kept
-        page.evaluate(axe())
-        report = page.evaluate("options => axe.run(document, options)", options)
-        assert report["passes"]
-        for violation in report["violations"]:
-            for node in violation["nodes"]:
-                key = f"{name} {violation['id']} {node['target'][0]}"
-                found[key] = node["failureSummary"].split("\n")[1].strip()
+        found |= {f"{name} {key}": why for key, why in violations(page).items()}
     assert found == {}

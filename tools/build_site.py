@@ -5,9 +5,10 @@
     python tools/build_site.py --slides        slides of each lesson, build/site/slides
     python tools/build_site.py --out FOLDER    into another folder
 
-Nothing is executed and nothing is fetched: pages show the outputs that the notebooks
-store. Needs the packages of requirements-dev.txt. Exit status 1: Sphinx has a warning,
-which is an error here, or fails.
+Nothing is executed: pages show the outputs that the notebooks store. One npm package is
+fetched, once, for the page "Try it" (tools/try_it.py); without the network the rest is
+the same. Needs the packages of requirements-dev.txt. Exit status 1: Sphinx has a
+warning, which is an error here, or fails.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from pathlib import Path
 import nbformat
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from tools import export, rebuild, results, slides
+from tools import export, rebuild, results, slides, try_it
 
 ROOT = export.ROOT
 PAGES = ["README.md", "INSTRUCTORS.md", "CONTRIBUTING.md", "CHANGELOG.md"]
@@ -245,6 +246,8 @@ def prepared(root: Path, name: str, text: str, book: bool = False) -> str:
             flags=re.S | re.M,
         )
         text = re.sub(r"!\[([^]]*)\]\(https?:[^)]*\)", r"\1", text)  # remote badges
+        if book:  # nothing runs in it
+            text = re.sub(r"<iframe.*?</iframe>", "(On the website.)", text)
         return relinked(root, folder, text)
     notebook = json.loads(text)
     for number, cell in enumerate(notebook["cells"]):
@@ -318,6 +321,7 @@ def stage(root: Path, folder: Path) -> None:
     shutil.copytree(root / "docs", folder / "docs")
     front = (root / "docs" / "index.md").read_text(encoding="utf-8")
     written = {"glossary.md": glossary(root)} | reference(root)
+    shutil.move(folder / "docs" / "try_it.md", folder)
     written["index.md"] = front.replace("<!-- lessons -->", lesson_cards(root))
     for name, text in written.items():
         (folder / name).parent.mkdir(exist_ok=True)
@@ -366,6 +370,8 @@ def main(arguments: list[str] | None = None) -> int:
     offer = offered(options.slides, options.epub)
     front.write_text(front.read_text(encoding="utf-8") + offer, encoding="utf-8")
     status = status or sphinx("html", source, options.out)
+    if not status:
+        try_it.write(options.out / "try")
     if options.epub and not status:
         shutil.copy(next(book.glob("*.epub")), options.out / "course.epub")
     if options.slides and not status:
