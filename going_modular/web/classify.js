@@ -67,12 +67,12 @@ function layout(width, height, side, resize) {
 }
 
 // Scale rows from [from, to] to `size` pixels, and turn the picture: called twice, it
-// scales both sides. It is Pillow's bilinear filter: far apart pixels are averaged, and
-// weights are whole numbers, 22 bits of them for the fraction.
+// scales both sides. It is Pillow's bilinear filter, which averages all that a new pixel
+// covers; weights are whole numbers, with 22 bits for the fraction.
 function scaled({ data, width, height, channels }, [from, to], size) {
   const step = (to - from) / size, reach = Math.max(step, 1);
   const result = new Uint8ClampedArray(size * height * 3);
-  for (let i = 0; i < size; i++) {
+  const columns = Array.from({ length: size }, (_, i) => {
     const center = from + (i + 0.5) * step;
     const first = Math.max(Math.trunc(center - reach + 0.5), 0);
     const end = Math.min(Math.trunc(center + reach + 0.5), width);
@@ -80,22 +80,25 @@ function scaled({ data, width, height, channels }, [from, to], size) {
     for (let x = first; x < end; x++)
       weights.push(Math.max(1 - Math.abs((x - center + 0.5) / reach), 0));
     const sum = weights.reduce((a, b) => a + b);
-    const whole = Int32Array.from(weights, (weight) => (weight / sum) * 2 ** 22 + 0.5);
-    for (let y = 0; y < height; y++)
+    return [first, Int32Array.from(weights, (weight) => (weight / sum) * 2 ** 22 + 0.5)];
+  });
+  for (let y = 0; y < height; y++)
+    columns.forEach(([first, weights], i) => {
       for (let c = 0; c < 3; c++) {
         let value = 2 ** 21; // half a level
-        for (let k = 0; k < whole.length; k++)
-          value += whole[k] * data[(y * width + first + k) * channels + c];
+        for (let k = 0; k < weights.length; k++)
+          value += weights[k] * data[(y * width + first + k) * channels + c];
         result[(i * height + y) * 3 + c] = value >> 22;
       }
-  }
+    });
   return { data: result, width: height, height: size, channels: 3 };
 }
 
 // Return the model's input, (3, side, side): squeezed, cropped or padded with black.
 function prepared(image, { image_size: side, resize, mean, std }) {
-  const { x, y, size } = layout(image.width, image.height, side, resize);
-  const turned = scaled({ data: image.data, width: image.width, height: image.height, channels: 4 }, x, size[0]);
+  const { data: pixels, width, height } = image; // red, green, blue, opacity
+  const { x, y, size } = layout(width, height, side, resize);
+  const turned = scaled({ data: pixels, width, height, channels: 4 }, x, size[0]);
   const { data } = scaled(turned, y, size[1]);
   const [left, top] = size.map((length) => round((side - length) / 2));
   const input = new Float32Array(3 * side * side);
