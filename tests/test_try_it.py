@@ -115,7 +115,7 @@ def test_the_models_input_is_pythons_to_the_byte(browser, address, pictures):
 
 
 def test_the_browser_answers_as_python_does(browser, address, folder, pictures):
-    """To 1e-3, but for a few: where a value lies between two of 8 bits, machines differ.
+    """To 1e-3, but for a few: a value between two of 8 bits is rounded either way.
 
     Of 150 photographs 3 differed by more, by 0.016 at most, with the same answer.
     """

@@ -125,7 +125,7 @@ RESULTS = {
         "is_right[name] = (guesses == valid_labels)",
         r"32 bits +([\d.]+) MB +accuracy ([\d.]+)\n"
         r"8 bits per channel +([\d.]+) MB +accuracy ([\d.]+)\n"
-        r"8 bits per tensor .*accuracy ([\d.]+)\n",
+        r"8 bits per tensor +[\d.]+ MB +accuracy ([\d.]+)\n",
         "your model as a web page, and in 8 bits: {2} MB instead of {0}, accuracy {3} "
         "instead of {1} with a scale per channel, {4} with one per tensor",
     ),
