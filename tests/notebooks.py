@@ -82,14 +82,21 @@ EXERCISES = [exercise for path in PATHS for exercise in exercises(path)]
 CHALLENGES = [challenge for path in PATHS for challenge in challenges(path)]
 
 
+WRITTEN = re.compile(r"^%%writefile \S*?(\w+)\.py$", re.M)
+
+
 def namespace(path: Path) -> dict:
     """Return what a notebook imports and exports: the names that an answer may use."""
     names: dict = {}
-    for cell in read(path).cells:
+    cells = read(path).cells
+    written = {name for cell in cells for name in WRITTEN.findall(cell.source)}
+    for cell in cells:
         if cell.cell_type != "code" or cell.source.startswith("# Setup"):
             continue
         exported = re.match(r"(#\|.*\n)*#\| *export", cell.source)
         for node in statements(cell):
+            if isinstance(node, ast.Import) and node.names[0].name in written:
+                continue  # a module that the lesson itself makes
             if exported or isinstance(node, ast.Import | ast.ImportFrom):
                 exec(compile(ast.Module([node], []), path.name, "exec"), names)
     return names
