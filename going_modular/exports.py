@@ -8,7 +8,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from going_modular.checkpoints import whole_folder, write_json
 from going_modular.config import Choices, check_new, run_files
 from going_modular.networks import NETWORKS
 
@@ -26,6 +25,8 @@ def build_web(folder: Path, model: Path) -> None:
         model: an ONNX file as ``write_export`` writes it.
     """
     import onnx
+
+    from going_modular.checkpoints import whole_folder, write_json  # it loads torch
 
     facts = {
         x.key: x.value if x.key == "resize" else json.loads(x.value)
