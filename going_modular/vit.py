@@ -114,7 +114,8 @@ def keep_size(layer: nn.Module) -> None:
     """Draw a linear layer's weights so that outputs become as large as inputs."""
     if isinstance(layer, nn.Linear | nn.Conv2d):
         nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
-        nn.init.zeros_(layer.bias)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
 
 
 class ViT(nn.Module):
