@@ -130,6 +130,7 @@ def test_the_browser_answers_as_python_does(browser, address, folder, pictures):
         (logits,) = session.run(None, {"images": images})
         wanted = torch.tensor(logits)[0].softmax(dim=0).tolist()
         found = shown(page, path)
+        assert max(found, key=found.get) == names[logits[0].argmax()], path.name
         differences.append(
             max(abs(found[n] - p) for n, p in zip(names, wanted, strict=True))
         )
