@@ -6,6 +6,7 @@ which are fetched from npm once, the tests are skipped.
 
 import base64
 import json
+import os
 import re
 import shutil
 
@@ -109,15 +110,18 @@ def test_the_models_input_is_pythons_to_the_byte(browser, address, pictures):
                 24, "none", mean, std, resize=resize
             )
             wanted = to_float(prepare(read_picture(path)))
-            difference = (torch.tensor(found) - wanted.flatten()).abs().max().item()
-            assert difference < 1e-5, (path.name, resize)  # a level is 0.01
+            assert torch.equal(torch.tensor(found), wanted.flatten()), (
+                path.name,
+                resize,
+            )
     assert faults == []
 
 
 def test_the_browser_answers_as_python_does(browser, address, folder, pictures):
     """To 1e-3, but for a few: a value between two of 8 bits is rounded either way.
 
-    Of 150 photographs 3 differed by more, by 0.016 at most, with the same answer.
+    The inputs are equal, bit for bit, and the two runtimes add floats in other orders:
+    of 300 photographs 8 differed by more, by 0.037 at most, with the same answer.
     """
     page, faults = open_page(browser, address)
     page.goto(address)
@@ -134,9 +138,8 @@ def test_the_browser_answers_as_python_does(browser, address, folder, pictures):
         differences.append(
             max(abs(found[n] - p) for n, p in zip(names, wanted, strict=True))
         )
-    equal = [difference for difference in differences if difference < 1e-3]
-    assert len(equal) >= len(differences) - 3, differences
-    assert max(differences) < 0.05, differences
+    assert sum(difference > 1e-3 for difference in differences) <= 2, differences
+    assert max(differences) < 0.1, differences
     assert faults == []
 
 
@@ -225,6 +228,8 @@ def test_a_changed_runtime_is_not_run(kind, browser, folder, tmp_path, pictures)
         page.wait_for_selector("#answer:has-text('cannot be loaded')", timeout=60_000)
         assert any("integrity" in fault for fault in faults)
         path.write_bytes(right)
+        later = path.stat().st_mtime + 2  # the server's dates are whole seconds
+        os.utime(path, (later, later))
         assert len(shown(page, pictures[1])) == 3
 
 

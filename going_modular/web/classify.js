@@ -95,19 +95,21 @@ function scaled({ data, width, height, channels }, [from, to], size) {
 }
 
 // Return the model's input, (3, side, side): squeezed, cropped or padded with black.
+// Each step is rounded to 32 bits, as torchvision's are: the numbers are the same.
 function prepared(image, { image_size: side, resize, mean, std }) {
   const { data: pixels, width, height } = image; // red, green, blue, opacity
   const { x, y, size } = layout(width, height, side, resize);
   const turned = scaled({ data: pixels, width, height, channels: 4 }, x, size[0]);
   const { data } = scaled(turned, y, size[1]);
   const [left, top] = size.map((length) => round((side - length) / 2));
-  const input = new Float32Array(3 * side * side);
+  const input = new Float32Array(3 * side * side), short = Math.fround;
   for (let c = 0; c < 3; c++) {
-    input.fill(-mean[c] / std[c], c * side * side, (c + 1) * side * side);
+    const normal = (level) => short(short(level * short(1 / 255)) - short(mean[c])) / short(std[c]);
+    input.fill(normal(0), c * side * side, (c + 1) * side * side);
     for (let row = 0; row < size[1]; row++)
       for (let column = 0; column < size[0]; column++) {
         const level = data[(row * size[0] + column) * 3 + c];
-        input[(c * side + top + row) * side + left + column] = (level / 255 - mean[c]) / std[c];
+        input[(c * side + top + row) * side + left + column] = normal(level);
       }
   }
   return input;
