@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from going_modular.datasets import FashionMNISTTensors
-from tests.benchmarks import small, speedrun
+from tests.benchmarks import processes, small, speedrun
 
 
 def test_the_table_of_small_models(capsys):
@@ -102,3 +102,10 @@ def test_a_run_of_the_speedrun_begins_anew(monkeypatch):
         one.run(seed)
         found.append(torch.cat([p.detach().flatten() for p in one.model.parameters()]))
     assert torch.equal(found[0], found[2]) and not torch.equal(found[0], found[1])
+
+
+def test_one_process_and_two_take_turns(capsys):
+    gains = processes.main(["--tiny", "--rounds", "1"])
+    assert gains is not None and set(gains) == set(processes.KINDS)
+    assert min(min(each) for each in gains.values()) > 0
+    assert capsys.readouterr().out.count("| 16 |") == len(processes.KINDS)
