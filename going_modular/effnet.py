@@ -31,8 +31,8 @@ class InvertedResidual(nn.Module):
     """Expand the channels, filter each one by itself, project to fewer.
 
     (B, in_channels, H, W) -> (B, out_channels, ⌈H / stride⌉, ⌈W / stride⌉). Inside
-    there are ``expansion`` times more channels. If the shape stays the same, the input
-    is added. Sandler et al. 2018, MobileNetV2.
+    there are ``expansion`` times as many channels. If the shape stays the same, the
+    input is added. Sandler et al. 2018, MobileNetV2.
     """
 
     def __init__(

@@ -111,7 +111,7 @@ RESULTS = {
     ),
     "07": Result(
         "Searching gains much; the choice of method, little",
-        r"default +([\d.]{5}).*grid +([\d.]{5}).*random +([\d.]{5}).*TPE +([\d.]{5})",
+        r"guess +([\d.]{5}).*grid +([\d.]{5}).*random +([\d.]{5}).*TPE +([\d.]{5})",
         "a fair comparison: grid {1}, random search {2}, TPE {3} on fresh seeds, all "
         "from one space; the first guess has {0}",
     ),
