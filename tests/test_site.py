@@ -144,6 +144,8 @@ def test_slides_begin_at_headings_and_fetch_nothing(root, tmp_path):
         assert heading.find_parent("section").find(["h1", "h2"]) is heading
     assert page.select("math mfrac > *") and "placeholder" not in page.get_text()
     assert not page.select("details") and "Solution" not in page.get_text()
+    for picture in page.select(".slides img"):  # its finding, as in the notebook
+        assert len(picture["alt"]) > 10 and "No description" not in picture["alt"]
 
 
 # ---- in a real browser

@@ -37,6 +37,14 @@ TEMPLATE = """\
 {%- if cell.metadata.answer -%}<div class="fragment">{{ super() }}</div>
 {%- else -%}{{ super() }}{%- endif -%}
 {%- endblock -%}
+{%- block data_png -%}
+<img src="data:image/png;base64,{{ output.data['image/png'] }}"
+ alt="{{ output | get_metadata('alt', 'image/png') | default('', true) | e }}">
+{%- endblock -%}
+{%- block data_jpg -%}
+<img src="data:image/jpeg;base64,{{ output.data['image/jpeg'] }}"
+ alt="{{ output | get_metadata('alt', 'image/jpeg') | default('', true) | e }}">
+{%- endblock -%}
 {%- block html_head_css -%}
 <style>
 .reveal .slides { text-align: left; font-size: 22px; }
