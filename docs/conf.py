@@ -50,6 +50,7 @@ copybutton_selector = "div.highlight-ipython3 pre, div.highlight-default pre"
 
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_inherit_docstrings = False  # the reference holds our own words
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 70
@@ -116,8 +117,15 @@ def read_source(app: Sphinx, name: str, source: list[str]) -> None:
     source[0] = build_site.prepared(ROOT, name, source[0], app.builder.name == "epub")
 
 
+def is_foreign(app: Sphinx, what: str, name: str, obj: Any, *_: Any) -> bool | None:
+    """Leave out what another library writes into a class of ours."""
+    module = getattr(obj, "__module__", None) or "going_modular"
+    return True if what == "class" and not module.startswith("going_modular") else None
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register what stands above."""
     app.add_html_math_renderer("mathml", (inline_math, None), (block_math, None))
     app.connect("source-read", read_source)
+    app.connect("autodoc-skip-member", is_foreign)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
