@@ -139,7 +139,7 @@ def test_the_browser_answers_as_python_does(browser, address, folder, pictures):
             max(abs(found[n] - p) for n, p in zip(names, wanted, strict=True))
         )
     assert sum(difference > 1e-3 for difference in differences) <= 2, differences
-    assert max(differences) < 0.1, differences
+    assert max(differences) < 0.05, differences
     assert faults == []
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from torchvision.transforms import v2
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -49,7 +50,7 @@ def write_photographs(folder: Path, count: int, width: int) -> None:
 def loaders_that_decode(config: Config, group: Group) -> tuple:
     """Return (train, valid, class_names): every access reads and decodes the file."""
     prepare, *changes = data_setup.create_transforms(config.image_size, config.augment)
-    transforms = [lambda p, change=change: change(prepare(p)) for change in changes]
+    transforms = [v2.Compose([prepare, change]) for change in changes]
     folders = Path(config.data) / "train", Path(config.data) / "valid"
     *loaders, names = data_setup.create_dataloaders(
         *folders, transforms[0], config.batch_size, test_transform=transforms[1]
