@@ -13,8 +13,8 @@ class FreezableBatchNorm2d(nn.BatchNorm2d):
 
 
 def freeze(module: nn.Module) -> nn.Module:
-    """Make parameters untrainable, stop each FreezableBatchNorm2d; return module."""
-    # train: each batch norm looks at its weight again
+    """Make parameters untrainable, stop FreezableBatchNorm2d; return module."""
+    # keeps the module's mode, but each norm checks its weight again
     return module.requires_grad_(False).train(module.training)
 
 
