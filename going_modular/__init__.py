@@ -18,7 +18,7 @@ data:
 networks:
     freezing: Which parts of a network stand still in a training.
     model_builder: From a straight line to pretrained networks.
-    effnet: EfficientNet-Lite0: network, published weights and transform.
+    effnet: EfficientNet-Lite0: network, published weights, transform.
     vit: The Vision Transformer, part by part.
     networks: The networks by name: one entry makes a network known everywhere.
 

@@ -1,5 +1,5 @@
 # Written by tools/export.py from 06_transfer_learning.ipynb: edit there, not here.
-"""EfficientNet-Lite0: network, published weights and transform."""
+"""EfficientNet-Lite0: network, published weights, transform."""
 
 from typing import Any
 
@@ -13,7 +13,11 @@ from going_modular.freezing import FreezableBatchNorm2d, freeze
 
 
 def conv_norm(
-    in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1
+    in_channels: int,
+    out_channels: int,
+    kernel: int,
+    stride: int = 1,
+    groups: int = 1,
 ) -> nn.Sequential:
     """Return convolution, batch norm and ReLU6.
 
@@ -30,9 +34,9 @@ def conv_norm(
 class InvertedResidual(nn.Module):
     """Expand the channels, filter each one by itself, project to fewer.
 
-    (B, in_channels, H, W) -> (B, out_channels, ⌈H / stride⌉, ⌈W / stride⌉). Inside
-    there are ``expansion`` times as many channels. If the shape stays the same, the
-    input is added. Sandler et al. 2018, MobileNetV2.
+    (B, in_channels, H, W) -> (B, out_channels, ⌈H / stride⌉, ⌈W / stride⌉).
+    Inside there are ``expansion`` times as many channels. If the shape stays
+    the same, the input is added. Sandler et al. 2018, MobileNetV2.
     """
 
     def __init__(
@@ -47,7 +51,7 @@ class InvertedResidual(nn.Module):
         inner = in_channels * expansion  # channels inside
         layers = [] if expansion == 1 else [conv_norm(in_channels, inner, 1)]
         layers.append(conv_norm(inner, inner, kernel, stride, groups=inner))
-        layers.append(conv_norm(inner, out_channels, 1)[:2])  # without the ReLU6
+        layers.append(conv_norm(inner, out_channels, 1)[:2])  # without ReLU6
         self.layers = nn.Sequential(*layers)
         self.adds_input = stride == 1 and in_channels == out_channels
 
@@ -56,7 +60,7 @@ class InvertedResidual(nn.Module):
         return images + outputs if self.adds_input else outputs
 
 
-LITE0_STAGES = [  # blocks, kernel, stride of the first, expansion, channels out
+LITE0_STAGES = [  # blocks, kernel, first stride, expansion, channels out
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
     (2, 5, 2, 6, 40),
@@ -68,14 +72,13 @@ LITE0_STAGES = [  # blocks, kernel, stride of the first, expansion, channels out
 
 
 def lite0_body() -> nn.Sequential:
-    """Return Lite0's 18 parts: (B, 3, H, W) -> (B, 1280, ⌈H / 32⌉, ⌈W / 32⌉)."""
+    """Return the 18 parts: (B, 3, H, W) -> (B, 1280, ⌈H / 32⌉, ⌈W / 32⌉)."""
     parts: list[nn.Module] = [conv_norm(3, 32, kernel=3, stride=2)]
     channels = 32
     for blocks, kernel, stride, expansion, out_channels in LITE0_STAGES:
         for _ in range(blocks):
-            parts.append(
-                InvertedResidual(channels, out_channels, kernel, stride, expansion)
-            )
+            sizes = channels, out_channels, kernel, stride, expansion
+            parts.append(InvertedResidual(*sizes))
             channels = out_channels
             stride = 1  # only a stage's first block has another
     parts.append(conv_norm(channels, 1280, kernel=1))
@@ -83,8 +86,9 @@ def lite0_body() -> nn.Sequential:
 
 
 class EfficientNetLite0(nn.Module):
-    """EfficientNet-Lite0: (B, 3, H, W) float, normalized -> logits (B, num_classes).
+    """The network EfficientNet-Lite0.
 
+    (B, 3, H, W) float, normalized -> logits (B, num_classes).
     Tan and Le 2019, EfficientNet; Liu 2020, EfficientNet-Lite.
     """
 
@@ -92,7 +96,8 @@ class EfficientNetLite0(nn.Module):
         super().__init__()
         self.features = lite0_body()
         self.classifier = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1),  # (B, 1280, H / 32, W / 32) -> (B, 1280, 1, 1)
+            # (B, 1280, H / 32, W / 32) -> (B, 1280, 1, 1)
+            nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),  # -> (B, 1280)
             nn.Dropout(0.2),
             nn.Linear(1280, num_classes),

@@ -105,7 +105,10 @@ def first_stage(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 def later_stage(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Two convolutions: (B, C, H, W) -> (B, out_channels, H // 2, W // 2)."""
+    """Return layers with two convolutions.
+
+    (B, C, H, W) -> (B, out_channels, H // 2, W // 2).
+    """
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
         nn.BatchNorm2d(out_channels),

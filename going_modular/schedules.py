@@ -25,15 +25,16 @@ SCHEDULES = Choices(  # (optimizer, lr, steps) -> scheduler, stepped after every
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Return an optimizer's parameter groups: only matrices get weight decay.
+    """Return an optimizer's parameter groups: weight decay for matrices.
 
-    Vectors (biases, norms) get none. A class token and position embeddings, (1, N, D),
-    are one vector for each place and count as vectors.
+    Vectors (biases, norms) get none. A class token and position embeddings,
+    (1, N, D), are one vector for each place and count as vectors.
     """
     matrices = []
     vectors = []
     for parameter in model.parameters():
-        is_vector = parameter.ndim <= 1 or (parameter.ndim == 3 and len(parameter) == 1)
+        one_a_place = parameter.ndim == 3 and len(parameter) == 1
+        is_vector = parameter.ndim <= 1 or one_a_place
         if is_vector:
             vectors.append(parameter)
         else:

@@ -10,37 +10,37 @@ from going_modular.model_builder import check_images
 
 
 class MultiheadSelfAttentionBlock(nn.Module):
-    """LayerNorm and self-attention, equation 2 without residual: (B, N, D) -> same."""
+    """LayerNorm, attention: equation 2, no residual, (B, N, D) -> same."""
 
     def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0):
         super().__init__()
         check_divides("num_heads", num_heads, "embed_dim", embed_dim)
         self.num_heads = num_heads
         self.norm = nn.LayerNorm(embed_dim, eps=1e-6)
-        self.qkv = nn.Linear(embed_dim, 3 * embed_dim)  # all three in one product
+        self.qkv = nn.Linear(embed_dim, 3 * embed_dim)  # all in one product
         self.projection = nn.Linear(embed_dim, embed_dim)
         self.dropout = nn.Dropout(dropout)
 
     def split_heads(self, tokens: Tensor) -> tuple[Tensor, ...]:
-        """Return query, key, value: (B, N, D) -> three (B, heads, N, D / heads)."""
+        """(B, N, D) -> query, key, value, each (B, heads, N, D / heads)."""
         qkv = self.qkv(self.norm(tokens)).unflatten(2, (3, self.num_heads, -1))
-        return qkv.permute(2, 0, 3, 1, 4).unbind()  # from (B, N, 3, heads, D / heads)
+        return qkv.permute(2, 0, 3, 1, 4).unbind()  # of (B, N, 3, heads, d)
 
     def weights(self, tokens: Tensor) -> Tensor:
-        """Return each token's (row) weights of all: (B, heads, N, N), rows sum to 1."""
+        """Return each token's weights: (B, heads, N, N), rows sum to 1."""
         query, key, _ = self.split_heads(tokens)
         return (query @ key.mT / query.shape[3] ** 0.5).softmax(dim=3)
 
     def forward(self, tokens: Tensor, num_outputs: int | None = None) -> Tensor:
-        """Return the outputs of the first num_outputs tokens; None: of all."""
+        """Return outputs of the first num_outputs tokens; None: of all."""
         query, key, value = self.split_heads(tokens)
-        query = query[:, :, :num_outputs]
-        mixed = nn.functional.scaled_dot_product_attention(query, key, value)
-        return self.dropout(self.projection(mixed.transpose(1, 2).flatten(2)))
+        attend = nn.functional.scaled_dot_product_attention
+        mixed = attend(query[:, :, :num_outputs], key, value).transpose(1, 2)
+        return self.dropout(self.projection(mixed.flatten(2)))
 
 
 class MLPBlock(nn.Module):
-    """LayerNorm and two layers, equation 3 without residual: (B, N, D) -> same."""
+    """LayerNorm, MLP: equation 3, no residual, (B, N, D) -> same."""
 
     def __init__(self, embed_dim: int, mlp_dim: int, dropout: float = 0.0):
         super().__init__()
@@ -61,14 +61,27 @@ class TransformerEncoderBlock(nn.Module):
     """Attention, then MLP, each added to its input: (B, N, D) -> same."""
 
     def __init__(
-        self, embed_dim: int, num_heads: int, mlp_dim: int, dropout: float = 0.0
+        self,
+        embed_dim: int,
+        num_heads: int,
+        mlp_dim: int,
+        dropout: float = 0.0,
     ):
         super().__init__()
-        self.attention = MultiheadSelfAttentionBlock(embed_dim, num_heads, dropout)
+        self.attention = MultiheadSelfAttentionBlock(
+            embed_dim,
+            num_heads,
+            dropout,
+        )
         self.mlp = MLPBlock(embed_dim, mlp_dim, dropout)
 
-    def forward(self, tokens: Tensor, num_outputs: int | None = None) -> Tensor:
-        tokens = tokens[:, :num_outputs] + self.attention(tokens, num_outputs)
+    def forward(
+        self,
+        tokens: Tensor,
+        num_outputs: int | None = None,
+    ) -> Tensor:
+        gathered = self.attention(tokens, num_outputs)
+        tokens = tokens[:, :num_outputs] + gathered
         return tokens + self.mlp(tokens)
 
 
@@ -76,7 +89,7 @@ class TransformerEncoderBlock(nn.Module):
 class ViTConfig:
     """Sizes of a ViT, by default ViT-B/16; ``ViTConfig(**VIT_SIZES["Ti"])``.
 
-    ValueError if sizes do not fit each other, or a number is out of its range.
+    ValueError if sizes do not fit each other, or a number is out of range.
     """
 
     image_size: int = 224
@@ -101,17 +114,24 @@ class ViTConfig:
         check_divides("num_heads", self.num_heads, "embed_dim", self.embed_dim)
 
 
-VIT_SIZES = {  # Ti and S: Touvron et al. 2021; B, L and H: Dosovitskiy et al., table 1
+# Ti and S: Touvron et al. 2021; B, L and H: Dosovitskiy et al., table 1
+VIT_SIZES = {
     "Ti": dict(embed_dim=192, depth=12, num_heads=3, mlp_dim=768),
     "S": dict(embed_dim=384, depth=12, num_heads=6, mlp_dim=1536),
     "B": dict(embed_dim=768, depth=12, num_heads=12, mlp_dim=3072),
     "L": dict(embed_dim=1024, depth=24, num_heads=16, mlp_dim=4096),
-    "H": dict(embed_dim=1280, depth=32, num_heads=16, mlp_dim=5120, patch_size=14),
+    "H": dict(
+        embed_dim=1280,
+        depth=32,
+        num_heads=16,
+        mlp_dim=5120,
+        patch_size=14,
+    ),
 }
 
 
 def keep_size(layer: nn.Module) -> None:
-    """Draw a linear layer's weights so that outputs become as large as inputs."""
+    """Draw a layer's weights so that outputs become as large as inputs."""
     if isinstance(layer, nn.Linear | nn.Conv2d):
         nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
         if layer.bias is not None:
@@ -119,7 +139,7 @@ def keep_size(layer: nn.Module) -> None:
 
 
 class ViT(nn.Module):
-    """A Vision Transformer: (B, in_channels, size, size) float -> logits (B, classes).
+    """A ViT: (B, in_channels, size, size) float -> logits (B, num_classes).
 
     Dosovitskiy et al. 2021, equations 1 to 4.
     """
@@ -127,13 +147,13 @@ class ViT(nn.Module):
     def __init__(self, config: ViTConfig):
         super().__init__()
         c = config
-        size = config.image_size
+        size, patch, channels = c.image_size, c.patch_size, c.in_channels
         self.config = config
-        self.image_shape = (c.in_channels, size, size)
-        self.embedding = PatchEmbedding(size, c.patch_size, c.in_channels, c.embed_dim)
+        self.image_shape = (channels, size, size)
+        self.embedding = PatchEmbedding(size, patch, channels, c.embed_dim)
         self.dropout = nn.Dropout(c.dropout)
-        block_sizes = c.embed_dim, c.num_heads, c.mlp_dim, c.dropout
-        blocks = [TransformerEncoderBlock(*block_sizes) for _ in range(c.depth)]
+        sizes = c.embed_dim, c.num_heads, c.mlp_dim, c.dropout
+        blocks = [TransformerEncoderBlock(*sizes) for _ in range(c.depth)]
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(c.embed_dim, eps=1e-6)
         self.head = nn.Linear(c.embed_dim, c.num_classes)
@@ -142,11 +162,11 @@ class ViT(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         check_images(images, self.image_shape)
-        tokens = self.dropout(self.embedding(images))  # (B, C, H, W) -> (B, N + 1, D)
+        tokens = self.dropout(self.embedding(images))  # -> (B, N + 1, D)
         for block in self.blocks[:-1]:
             tokens = block(tokens)
-        class_token = self.blocks[-1](tokens, num_outputs=1)  # all we need: (B, 1, D)
-        return self.head(self.norm(class_token[:, 0]))  # (B, D) -> (B, num_classes)
+        class_token = self.blocks[-1](tokens, num_outputs=1)  # -> (B, 1, D)
+        return self.head(self.norm(class_token[:, 0]))  # -> (B, num_classes)
 
 
 def check_divides(part_name: str, part: int, whole_name: str, whole: int) -> None:
