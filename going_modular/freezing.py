@@ -14,7 +14,7 @@ class FreezableBatchNorm2d(nn.BatchNorm2d):
 
 def freeze(module: nn.Module) -> nn.Module:
     """Make parameters untrainable, stop FreezableBatchNorm2d; return module."""
-    # keeps the module's mode, but each norm checks its weight again
+    # the mode it already has; but the call runs each norm's own train
     return module.requires_grad_(False).train(module.training)
 
 
