@@ -100,9 +100,9 @@ def test_killed_at_fifteen_random_moments(started, whole):
     out, duration = whole
     for _ in range(15):
         child = started("killed")
-        # Fifteen times a 24th at most: never at the end, nor where the whole run,
+        # Fifteen times a 16th at most: never at the end, nor where the whole run,
         # which was timed while another test worked beside it, took twice its time.
-        child.join(random.uniform(0, duration / 24))
+        child.join(random.uniform(0, duration / 16))
         assert child.exitcode is None
         child.kill()
         child.join()
@@ -129,7 +129,7 @@ def test_interrupted_at_ten_random_moments(started, whole):
     out, duration = whole
     for _ in range(10):
         child = started("interrupted")
-        child.join(random.uniform(0.05, duration / 20))  # as above
+        child.join(random.uniform(0.05, duration / 16))  # as above
         assert child.exitcode is None
         os.kill(child.pid, signal.SIGINT)
         child.join()
