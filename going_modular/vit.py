@@ -9,6 +9,44 @@ from torch import Tensor, nn
 from going_modular.model_builder import check_images
 
 
+def check_divides(part_name: str, part: int, whole_name: str, whole: int) -> None:
+    """Raise ValueError unless part divides whole, two whole numbers from 1."""
+    fitting = [number for number in range(1, whole + 1) if whole % number == 0]
+    if part not in fitting:
+        raise ValueError(
+            f"{part_name} {part} does not divide {whole_name} {whole}: choose one of "
+            f"{str(fitting)[1:-1]}"
+        )
+
+
+class PatchEmbedding(nn.Module):
+    """Image to tokens, equation 1: (B, C, size, size) float -> (B, N + 1, embed_dim).
+
+    A class token, then N = (image_size / patch_size)² patches, row by row, through one
+    linear layer; plus position embeddings. patch_size must divide image_size.
+    """
+
+    def __init__(
+        self, image_size: int, patch_size: int, in_channels: int, embed_dim: int
+    ):
+        super().__init__()
+        check_divides("patch_size", patch_size, "image_size", image_size)
+        self.projection = nn.Conv2d(in_channels, embed_dim, patch_size, patch_size)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
+        positions = torch.randn(1, (image_size // patch_size) ** 2 + 1, embed_dim)
+        self.position_embeddings = nn.Parameter(0.02 * positions)
+
+    def forward(self, images: Tensor) -> Tensor:
+        layer = self.projection
+        sides = -1, layer.kernel_size[0]
+        # (B, C, H, W) -> (B, C, H / P, P, W / P, P) -> (B, N, C P²) -> (B, N, D)
+        patches = images.unflatten(3, sides).unflatten(2, sides)
+        patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+        tokens = nn.functional.linear(patches, layer.weight.flatten(1), layer.bias)
+        token = self.class_token.expand(images.shape[0], -1, -1)  # -> (B, 1, D)
+        return self.position_embeddings + torch.cat([token, tokens], 1)  # (B, N+1, D)
+
+
 class MultiheadSelfAttentionBlock(nn.Module):
     """LayerNorm, attention: equation 2, no residual, (B, N, D) -> same."""
 
@@ -167,41 +205,3 @@ class ViT(nn.Module):
             tokens = block(tokens)
         class_token = self.blocks[-1](tokens, num_outputs=1)  # -> (B, 1, D)
         return self.head(self.norm(class_token[:, 0]))  # -> (B, num_classes)
-
-
-def check_divides(part_name: str, part: int, whole_name: str, whole: int) -> None:
-    """Raise ValueError unless part divides whole, two whole numbers from 1."""
-    fitting = [number for number in range(1, whole + 1) if whole % number == 0]
-    if part not in fitting:
-        raise ValueError(
-            f"{part_name} {part} does not divide {whole_name} {whole}: choose one of "
-            f"{str(fitting)[1:-1]}"
-        )
-
-
-class PatchEmbedding(nn.Module):
-    """Image to tokens, equation 1: (B, C, size, size) float -> (B, N + 1, embed_dim).
-
-    A class token, then N = (image_size / patch_size)² patches, row by row, through one
-    linear layer; plus position embeddings. patch_size must divide image_size.
-    """
-
-    def __init__(
-        self, image_size: int, patch_size: int, in_channels: int, embed_dim: int
-    ):
-        super().__init__()
-        check_divides("patch_size", patch_size, "image_size", image_size)
-        self.projection = nn.Conv2d(in_channels, embed_dim, patch_size, patch_size)
-        self.class_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
-        positions = torch.randn(1, (image_size // patch_size) ** 2 + 1, embed_dim)
-        self.position_embeddings = nn.Parameter(0.02 * positions)
-
-    def forward(self, images: Tensor) -> Tensor:
-        layer = self.projection
-        sides = -1, layer.kernel_size[0]
-        # (B, C, H, W) -> (B, C, H / P, P, W / P, P) -> (B, N, C P²) -> (B, N, D)
-        patches = images.unflatten(3, sides).unflatten(2, sides)
-        patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
-        tokens = nn.functional.linear(patches, layer.weight.flatten(1), layer.bias)
-        token = self.class_token.expand(images.shape[0], -1, -1)  # -> (B, 1, D)
-        return self.position_embeddings + torch.cat([token, tokens], 1)  # (B, N+1, D)
