@@ -1,9 +1,5 @@
 """Checks of notebook 05 · Going modular."""
 
-import contextlib
-import dataclasses
-import io
-import json
 import pickle
 import random
 import subprocess
@@ -169,126 +165,135 @@ def check_checkpoint(functions):
         )
 
 
-@exercise("05.4", "A log that was cut off")
-def check_read_log(read_log):
-    rows = [
-        {"epoch": epoch, "loss": round(random.random(), 4)}
-        for epoch in range(1, random.randint(4, 7))
-    ]
-    lines = [json.dumps(row) for row in rows]
-    whole, torn = (
-        "\n".join(lines) + "\n",
-        "\n".join([*lines, lines[-1][: random.randint(1, 8)]]),
-    )
-    for text, expected, case in (
-        (whole, rows, "a whole file"),
-        (torn, rows, "a file whose last line was cut off"),
-        ("", [], "an empty file"),
-        (
-            whole.rstrip("\n"),
-            rows[:-1],
-            "a last line without its newline, so perhaps unfinished,",
-        ),
+def small_state():
+    """Return the state dict of a new network with a batch norm, and one NaN in it."""
+    layers = nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)
+    state = nn.Sequential(*layers).state_dict()
+    state["1.running_mean"][1] = float("nan")
+    state["2.bias"][:] = torch.arange(2.0)
+    return state
+
+
+def copied(state):
+    return {name: tensor.clone() for name, tensor in state.items()}
+
+
+@exercise("05.4", "What has changed?")
+def check_changed(changed):
+    state = small_state()
+    name = random.choice(["0.weight", "1.running_var", "2.weight"])
+    tiny, early, sign, counted, other_nan = (copied(state) for _ in range(5))
+    tiny[name][-1] += 1e-6
+    early["0.bias"][0] += 1.0
+    early["2.weight"][0] -= 1.0  # the sums stay
+    sign["2.weight"] *= -1
+    counted["1.num_batches_tracked"] += 1
+    other_nan["1.running_mean"][2] = float("nan")
+    flat = copied(state) | {"0.weight": state["0.weight"].reshape(-1)}
+    short = copied(state) | {"2.bias": state["2.bias"][:1]}
+    row = copied(state) | {"2.bias": state["2.bias"].repeat(2, 1)}
+    wide = copied(state) | {name: state[name].double()}
+    less = copied(state)
+    del less["2.bias"]
+    more = copied(state) | {"3.weight": torch.ones(1), "0.extra": torch.ones(2)}
+    for other, expected, case in (
+        (copied(state), [], "two equal state dicts, a NaN at the same place in both,"),
+        (dict(reversed(state.items())), [], "the same tensors in another order"),
+        (tiny, [name], f"one number of {name} is larger by 0.000001: this"),
+        (early, ["0.bias", "2.weight"], "two tensors with another number each"),
+        (sign, ["2.weight"], "a tensor with all its signs turned"),
+        (counted, ["1.num_batches_tracked"], "a count that is larger by 1"),
+        (other_nan, ["1.running_mean"], "a NaN where the other has a number"),
+        (flat, ["0.weight"], "the same numbers in another shape"),
+        (short, ["2.bias"], "a shorter tensor"),
+        (row, ["2.bias"], "a tensor with one more axis, whose rows are the other's,"),
+        (wide, [name], f"{name} as float64"),
+        (less, ["2.bias"], "a state dict without 2.bias"),
+        (more, ["0.extra", "3.weight"], "a state dict with two more names"),
     ):
-        try:
-            got = read_log(text)
-        except Exception as error:
-            raise Wrong(
-                f"{case} was refused: {type(error).__name__}: {error}",
-                "leave out what follows the last newline",
-            ) from None
-        if got != expected:
-            raise Wrong(
-                f"{case} gave {got!r}, expected {expected!r}",
-                "what ends a finished line?",
-            )
-    for mark in ("\u2028", "\x85"):  # breaks a line, but not a line of JSON
-        row = {"epoch": 1, "note": f"slower{mark}than before"}
-        text = json.dumps(row, ensure_ascii=False) + "\n"
-        try:
-            got = read_log(text)
-        except Exception as error:
-            got = type(error).__name__
-        if got != [row]:
-            raise Wrong(
-                f"{text!r} is one line, and gave {got!r}",
-                'only "\\n" ends a line here: text.split("\\n"), not splitlines',
-            )
-    for case, line in (("a broken", lines[1][:6]), ("an empty", "")):
-        try:
-            read_log("\n".join([lines[0], line, *lines[2:]]) + "\n")
-        except ValueError:
-            continue
-        raise Wrong(
-            f"{case} line in the middle was passed over",
-            "only the unfinished last line may be left out",
-        )
-
-
-@exercise("05.5", "A config as arguments")
-def check_to_arguments(to_arguments):
-    from going_modular.__main__ import build_parser
-    from going_modular.config import Config
-
-    options = {field.name for field in dataclasses.fields(Config)} - {"channels"}
-    for switch in (True, False):
-        config = Config(
-            data="data/my_own pictures",
-            model=random.choice(["tinyvgg", "cnn"]),
-            compile=switch,
-            deterministic=not switch,
-            epochs=random.randint(1, 9),
-            lr=random.random() + 0.001,
-            batch_size=random.randint(1, 99),
-            seed=random.randint(0, 999),
-        )
-        arguments = to_arguments(config)
-        if not isinstance(arguments, list):
-            raise Wrong(
-                f"you returned {textwrap.shorten(repr(arguments), 60)}",
-                "a list of strings is asked for",
-            )
-        for argument in arguments:
-            if not isinstance(argument, str):
+        for first, second in ((state, other), (other, state)):
+            kept = copied(first), copied(second)
+            try:
+                got = changed(first, second)
+            except Exception as error:
                 raise Wrong(
-                    f"{argument!r} in your list is no string",
-                    "a list of strings is asked for, numbers as text too",
+                    f"{case} ended in {type(error).__name__}: {str(error)[:70]}",
+                    "look at names, shapes and dtypes before you compare numbers",
+                ) from None
+            if got != expected:
+                raise Wrong(
+                    f"{case} gave {textwrap.shorten(repr(got), 80)}, "
+                    f"expected {expected}",
+                    "a sorted list of names; NaN is the one number that is not equal "
+                    "to itself",
                 )
-        message = io.StringIO()
-        try:
-            with contextlib.redirect_stderr(message):
-                found = vars(build_parser().parse_args(["train", *arguments]))
-        except SystemExit:
-            told = textwrap.shorten(message.getvalue(), 90, placeholder=" ...")
-            told = told.removeprefix("error: ")
-            # A value of a switch is named there without its option:
-            named = told.rpartition("arguments: ")[2].split()[0]
-            if named in arguments and not named.startswith("--"):
-                place = arguments.index(named)
-                told += f" (at {' '.join(arguments[place - 1 : place + 1])!r})"
+            for before, after in zip(kept, (first, second), strict=True):
+                if list(before) != list(after) or not all(
+                    torch.equal(before[key].nan_to_num(), after[key].nan_to_num())
+                    for key in before
+                ):
+                    raise Wrong(
+                        "your function changed a state dict that it was given",
+                        "a state dict shares its numbers with the model: only read",
+                    )
+
+
+@exercise("05.5", "The mean of checkpoints")
+def check_average(average):
+    for count in (2, 3, 5):
+        states = [small_state() for _ in range(count)]
+        for number, state in enumerate(states):
+            state["1.running_mean"] = torch.randn(4)
+            state["1.num_batches_tracked"] += random.randint(1, 9) + 10 * (-1) ** number
+            state["2.weight"] = torch.randn(2, 4, dtype=torch.float64)
+        with tempfile.TemporaryDirectory() as folder:
+            paths = [Path(folder) / f"epoch_{k}.pt" for k in range(count)]
+            for path, state in zip(paths, states, strict=True):
+                torch.save(state, path)
+            with mock.patch.object(torch, "load", wraps=torch.load) as reading:
+                got = average(paths)
+            for path, state in zip(paths, states, strict=True):
+                kept = torch.load(path, weights_only=True)
+                if not all(torch.equal(kept[name], state[name]) for name in state):
+                    raise Wrong(f"{path.name} holds other numbers now", "only read")
+        if any(c.kwargs.get("weights_only") is False for c in reading.mock_calls):
             raise Wrong(
-                f"the command says: {told}",
-                "compare with the options that --help shows, dashes and switches",
-            ) from None
-        given = {name: value for name, value in found.items() if name in options}
-        missing = sorted(options - given.keys())
-        if missing:
-            names = ", ".join(missing[:3]) + " ..." * (len(missing) > 3)
-            raise Wrong(
-                f"your arguments leave out {names}",
-                "every field, also one that has its default value",
+                "you read with weights_only=False, which runs whatever code a file "
+                "holds",
+                "torch.load(path, weights_only=True)",
             )
-        wrong = {
-            name: (value, getattr(config, name))
-            for name, value in given.items()
-            if value != getattr(config, name)
-        }
-        if wrong:
-            name, (value, asked) = wrong.popitem()
+        if not isinstance(got, dict) or got.keys() != states[0].keys():
             raise Wrong(
-                f"your arguments give {name} = {value!r}, asked for was {asked!r}",
-                "dashes belong to the option's name, not to its value",
+                f"you returned {textwrap.shorten(repr(got), 60)}",
+                "a dictionary with the names of the state dicts is asked for",
             )
+        for name, tensor in got.items():
+            values = [state[name] for state in states]
+            last = values[-1]
+            if not isinstance(tensor, torch.Tensor) or tensor.shape != last.shape:
+                raise Wrong(
+                    f"{name} is {textwrap.shorten(repr(tensor), 60)}",
+                    f"a tensor of the shape {tuple(last.shape)} is asked for",
+                )
+            if tensor.dtype != last.dtype:
+                raise Wrong(
+                    f"{name} became {tensor.dtype}, in the files it is {last.dtype}",
+                    "average what is_floating_point(); take counts as they are",
+                )
+            if not last.is_floating_point():
+                if not torch.equal(tensor, last):
+                    raise Wrong(
+                        f"{name} is {tensor.item()}, in the files in order "
+                        f"{[value.item() for value in values]}",
+                        "a count is not averaged: take that of the last path",
+                    )
+            elif not torch.allclose(tensor, sum(values) / count, atol=1e-5):
+                raise Wrong(
+                    f"of {count} files, {name} begins with "
+                    f"{tensor.flatten()[0].item():.4f}; its mean is "
+                    f"{(sum(values) / count).flatten()[0].item():.4f}",
+                    "add up all files, then divide by how many there are",
+                )
 
 
 @exercise("05.6", "A test that catches")

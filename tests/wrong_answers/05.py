@@ -75,6 +75,41 @@ def survivor(part, other):
     )
 
 
+def changed(same, names="first.keys() | second.keys()", result="sorted"):
+    """Return an answer to 05.4 that calls tensors a and b the same where this holds."""
+    return f"""\
+def same_numbers(a, b):
+    return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())
+
+
+def same(a, b):
+    return {same}
+
+
+def changed(first, second):
+    return {result}(
+        name
+        for name in {names}
+        if name not in first
+        or name not in second
+        or not same(first[name], second[name])
+    )
+"""
+
+
+def mean(value, weights_only=True):
+    """Return an answer to 05.5 that keeps this for each name."""
+    return f"""\
+def average(paths):
+    states = [torch.load(path, weights_only={weights_only}) for path in paths]
+    mean = {{}}
+    for name, last in states[-1].items():
+        values = [state[name] for state in states]
+        mean[name] = {value}
+    return mean
+"""
+
+
 WRONG = {
     "05.1": [
         "def quiet_rand(n, seed):\n    torch.manual_seed(seed)\n    return torch.rand(n)",
@@ -124,23 +159,57 @@ WRONG = {
         "def save(path, model, optimizer, epoch):\n    print(epoch)\n\n\ndef load(path, model, optimizer):\n    return 0",
     ],
     "05.4": [
-        "def read_log(text):\n    return [json.loads(line) for line in text.split('\\n')[:-1] if line]",
-        "def read_log(text):\n    return [json.loads(line) for line in text.split('\\n')[:-1] if line.endswith('}')]",
-        "def read_log(text):\n    return [json.loads(line) for line in text.splitlines()]",
-        "def read_log(text):\n    rows = []\n    for line in text.splitlines():\n        try:\n            rows.append(json.loads(line))\n        except ValueError:\n            pass\n    return rows",
-        "def read_log(text):\n    return [json.loads(line) for line in text.splitlines()[:-1]]",
-        # cut a text that holds U+2028
-        "def read_log(text):\n    lines = text.splitlines(keepends=True)\n    return [json.loads(line) for line in lines if line.endswith('\\n')]",
-        "def read_log(text):\n    whole = text[: text.rfind('\\n') + 1]\n    return [json.loads(line) for line in whole.splitlines()]",
-        "def read_log(text):\n    *lines, last = text.splitlines()\n    rows = [json.loads(line) for line in lines]\n    return rows + ([json.loads(last)] if text.endswith('\\n') else [])",
+        changed("a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)"),
+        changed(
+            "a.shape == b.shape and torch.allclose(a.double(), b.double(), equal_nan=True)"
+        ),
+        changed("a.shape == b.shape and same_numbers(a, b)"),
+        changed(
+            "a.dtype == b.dtype and bool(((a == b) | ((a != a) & (b != b))).all())"
+        ),
+        changed(
+            "a.dtype == b.dtype and a.numel() == b.numel() and same_numbers(a.flatten(), b.flatten())",
+            names="first",
+        ),
+        changed(
+            "a.dtype == b.dtype and a.numel() == b.numel() and same_numbers(a.flatten(), b.flatten())"
+        ),
+        changed(
+            "a.shape == b.shape and a.dtype == b.dtype and torch.equal(a.nan_to_num(), b.nan_to_num())"
+        ),
+        changed(
+            "a.shape == b.shape and a.dtype == b.dtype and same_numbers(a.abs(), b.abs())"
+        ),
+        changed(
+            "a.shape == b.shape and a.dtype == b.dtype and same_numbers(a.sum(), b.sum())"
+        ),
+        changed(
+            "a.shape == b.shape and a.dtype == b.dtype and same_numbers(a, b)",
+            names="first.keys() & second.keys()",
+        ),
+        changed(
+            "a.shape == b.shape and a.dtype == b.dtype and same_numbers(a, b)",
+            names="first.keys()",
+        ),
+        changed(
+            "a.shape == b.shape and a.dtype == b.dtype and same_numbers(a, b)",
+            result="set",
+        ),
     ],
     "05.5": [
-        "def to_arguments(config):\n    found = []\n    for name, value in dataclasses.asdict(config).items():\n        if name == 'channels':\n            continue\n        if isinstance(value, bool):\n            found.append(f'--{name}' if value else f'--no-{name}')\n        else:\n            found += [f'--{name}', str(value)]\n    return [text.replace('_', '-') for text in found]",
-        "def to_arguments(config):\n    return [str(x) for name, value in dataclasses.asdict(config).items() for x in ('--' + name, value)]",
-        "def to_arguments(config):\n    return [x for name, value in dataclasses.asdict(config).items() for x in ('--' + name.replace('_', '-'), str(value))]",
-        "def to_arguments(config):\n    return ['--epochs', str(config.epochs)]",
-        "def to_arguments(config):\n    found = []\n    for name, value in dataclasses.asdict(config).items():\n        option = name.replace('_', '-')\n        if isinstance(value, bool):\n            found.append(f'--{option}' if value else f'--no-{option}')\n        else:\n            found += [f'--{option}', str(value)]\n    return found",
-        "def to_arguments(config):\n    return ' '.join(f'--{k} {v}' for k, v in dataclasses.asdict(config).items())",
+        mean("torch.stack(values).float().mean(dim=0)"),
+        mean("torch.stack(values).double().mean(dim=0).to(last.dtype)"),
+        mean("sum(values) if last.is_floating_point() else last"),
+        mean("sum(values) / len(values) if last.is_floating_point() else values[0]"),
+        mean("(values[0] + last) / 2 if last.is_floating_point() else last"),
+        mean("sum(values) / len(values) if last.is_floating_point() else last.float()"),
+        mean(
+            "sum(values) / len(values) if last.is_floating_point() else last",
+            weights_only=False,
+        ),
+        mean("torch.stack(values).mean() if last.is_floating_point() else last"),
+        "def average(paths):\n    return torch.load(paths[-1], weights_only=True)",
+        "def average(paths):\n    return [torch.load(path, weights_only=True) for path in paths]",
     ],
     "05.6": [
         "def test_accuracy(accuracy):\n    logits = torch.tensor([[2.0, 0.0, 1.0], [0.0, 3.0, 1.0], [0.0, 1.0, 4.0], [5.0, 1.0, 0.0]])\n    if abs(float(accuracy(logits, torch.tensor([0, 1, 2, 1]))) - 0.75) > 1e-6:\n        raise ValueError('wrong')",
@@ -236,50 +305,50 @@ def load(path, model, optimizer):
 """,
     ],
     "05.4": [
-        # line by line, with their ends, as a file gives them
+        # a comparison that raises
         """\
-def read_log(text):
-    import io
-    rows = []
-    for line in io.StringIO(text):
-        if line.endswith("\\n"):
-            rows.append(json.loads(line))
-    return rows
+def changed(first, second):
+    found = []
+    for name in sorted({**first, **second}):
+        try:
+            torch.testing.assert_close(first[name], second[name], rtol=0, atol=0, equal_nan=True)
+        except (AssertionError, KeyError):
+            found.append(name)
+    return found
 """,
-        # the end is cut off first
+        # lists of Python numbers, as texts
         """\
-def read_log(text):
-    whole = text[: text.rfind("\\n") + 1]
-    return [json.loads(line) for line in whole.split("\\n")[:-1]]
+def changed(first, second):
+    def words(tensor):
+        return None if tensor is None else (tensor.dtype, str(tensor.tolist()))
+    names = set(first) | set(second)
+    return sorted(n for n in names if words(first.get(n)) != words(second.get(n)))
 """,
     ],
     "05.5": [
-        # name and value in one text
+        # a running sum
         """\
-def to_arguments(config):
-    texts = []
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        option = "--" + field.name.replace("_", "-")
-        if value is True:
-            texts.append(option)
-        elif value is False:
-            texts.append(option.replace("--", "--no-", 1))
-        elif field.name != "channels":
-            texts.append(f"{option}={value}")
-    return texts
+def average(paths):
+    total = {}
+    for path in paths:
+        for name, tensor in torch.load(path, weights_only=True).items():
+            if name in total and tensor.is_floating_point():
+                total[name] += tensor
+            else:
+                total[name] = tensor
+    return {k: t / len(paths) if t.is_floating_point() else t for k, t in total.items()}
 """,
-        # in another order
+        # a mean that moves with each file
         """\
-def to_arguments(config):
-    values = dataclasses.asdict(config)
-    del values["channels"]
-    switches = {k: v for k, v in values.items() if type(v) is bool}
-    found = ["--" + "no-" * (not v) + k.replace("_", "-") for k, v in switches.items()]
-    for name in reversed(values.keys() - switches.keys() and list(values)):
-        if name not in switches:
-            found.extend(("--" + name.replace("_", "-"), str(values[name])))
-    return found
+def average(paths):
+    mean = torch.load(paths[0], weights_only=True)
+    for seen, path in enumerate(paths[1:], start=2):
+        for name, tensor in torch.load(path, weights_only=True).items():
+            if tensor.dtype.is_floating_point:
+                mean[name].lerp_(tensor, 1 / seen)
+            else:
+                mean[name].copy_(tensor)
+    return mean
 """,
     ],
     "05.6": [
