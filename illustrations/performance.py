@@ -362,7 +362,7 @@ def plot_ward(charts: dict[str, dict]) -> plt.Figure:
     """Draw what the instruments read of several trainings, a panel each.
 
     Args:
-        charts: name -> {"losses": one a batch, "steps": relative, one a layer,
+        charts: name -> {"losses": one a batch, "moves": relative, one a layer,
             "judged": accuracies}.
     """
     fig, axes = plt.subplots(3, 3, figsize=(9, 7.2), sharex=True, layout="constrained")
@@ -371,8 +371,8 @@ def plot_ward(charts: dict[str, dict]) -> plt.Figure:
         ax.set_yscale("log")
         ax.set_ylim(0.2, max(20, 3 * max(chart["losses"])))
         judged = "  ".join(f"{value:.3f}" for value in chart["judged"])
-        steps = "  ".join(f"{step:.2g}" for step in chart["steps"])
-        text = f"judged: {judged}\nsteps: {steps}"
+        moves = "  ".join(f"{move:.2g}" for move in chart["moves"])
+        text = f"judged: {judged}\nmoves: {moves}"
         style: Any = {"ha": "right", "va": "top", "fontsize": 8}
         ax.text(0.98, 0.97, text, transform=ax.transAxes, **style)
         ax.set_title(name, loc="left", fontsize=10, weight="bold")
@@ -380,5 +380,5 @@ def plot_ward(charts: dict[str, dict]) -> plt.Figure:
         ax.set_xlabel("batch")
     for ax in axes[:, 0]:
         ax.set_ylabel("loss")
-    fig.suptitle("One is healthy, eight are ill: loss, accuracy, and steps by layer")
+    fig.suptitle("One is healthy, eight are ill: loss, accuracy, and moves by layer")
     return fig
