@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
-from going_modular.plots import new_axes, plot_images
+from going_modular.plots import new_axes
 
 FROZEN, TRAINED, NEUTRAL = "#aed6f1", "#f5b041", "#eeeeee"
 CLASS_COLORS = ("#e67e22", "#2471a3", "#1e8449")
@@ -195,21 +195,6 @@ def draw_top_five(
     right.set(xlim=(0, 1), xlabel="probability")
     fig.suptitle(title, fontsize=11)
     return fig
-
-
-def draw_answers(
-    images: torch.Tensor,
-    answers: torch.Tensor,
-    labels: torch.Tensor,
-    class_names: Sequence[str],
-    title: str = "",
-) -> Any:
-    """Draw images (N, 3, H, W), above each the answer (N,) and whether it is right."""
-    captions = [
-        f"{class_names[answer]} {'✓' if answer == label else '✗'}"
-        for answer, label in zip(answers.tolist(), labels.tolist(), strict=True)
-    ]
-    return plot_images(images, captions, title, columns=5)
 
 
 def _widest(points: torch.Tensor) -> torch.Tensor:
