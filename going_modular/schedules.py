@@ -28,7 +28,7 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     """Return an optimizer's parameter groups: weight decay for matrices.
 
     Vectors (biases, norms) get none. A class token and position embeddings,
-    (1, N, D), are one vector for each place and count as vectors.
+    (1, N, D), are one vector for each place and count as vectors, too.
     """
     matrices = []
     vectors = []
