@@ -287,11 +287,13 @@ def check_average(average):
                         f"{[value.item() for value in values]}",
                         "a count is not averaged: take that of the last path",
                     )
-            elif not torch.allclose(tensor, sum(values) / count, atol=1e-5):
+                continue
+            mean = torch.stack(values).mean(dim=0)
+            if not torch.allclose(tensor, mean, atol=1e-5):
                 raise Wrong(
                     f"of {count} files, {name} begins with "
                     f"{tensor.flatten()[0].item():.4f}; its mean is "
-                    f"{(sum(values) / count).flatten()[0].item():.4f}",
+                    f"{mean.flatten()[0].item():.4f}",
                     "add up all files, then divide by how many there are",
                 )
 
