@@ -91,6 +91,15 @@ def check_export_cells(export_cells):
             )
 
 
+def refuse_careless(reading):
+    """Raise Wrong if the spied torch.load was ever called with weights_only=False."""
+    if any(call.kwargs.get("weights_only") is False for call in reading.mock_calls):
+        raise Wrong(
+            "you read with weights_only=False, which runs whatever code a file holds",
+            "torch.load(path, weights_only=True)",
+        )
+
+
 @exercise("05.3", "Your own checkpoint")
 def check_checkpoint(functions):
     save, load = functions
@@ -127,12 +136,7 @@ def check_checkpoint(functions):
         other, other_optimizer = fresh()
         with mock.patch.object(torch, "load", wraps=torch.load) as reading:
             got = load(path, other, other_optimizer)
-        if any(call.kwargs.get("weights_only") is False for call in reading.mock_calls):
-            raise Wrong(
-                "load reads with weights_only=False, which runs whatever code a file "
-                "holds",
-                "torch.load(path, weights_only=True)",
-            )
+        refuse_careless(reading)
         if got != epoch:
             raise Wrong(
                 f"saved in epoch {epoch}, but load returned {str(got)[:60]}",
@@ -256,12 +260,7 @@ def check_average(average):
                 kept = torch.load(path, weights_only=True)
                 if not all(torch.equal(kept[name], state[name]) for name in state):
                     raise Wrong(f"{path.name} holds other numbers now", "only read")
-        if any(c.kwargs.get("weights_only") is False for c in reading.mock_calls):
-            raise Wrong(
-                "you read with weights_only=False, which runs whatever code a file "
-                "holds",
-                "torch.load(path, weights_only=True)",
-            )
+        refuse_careless(reading)
         if not isinstance(got, dict) or got.keys() != states[0].keys():
             raise Wrong(
                 f"you returned {textwrap.shorten(repr(got), 60)}",
