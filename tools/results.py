@@ -122,7 +122,7 @@ RESULTS = {
         "{0}",
     ),
     "09": Result(
-        "is_right[name] = (guesses == valid_labels)",
+        "is_right[name] = right_answers(file)",
         r"32 bits +([\d.]+) MB +accuracy ([\d.]+)\n"
         r"8 bits per channel +([\d.]+) MB +accuracy ([\d.]+)\n"
         r"8 bits per tensor +[\d.]+ MB +accuracy ([\d.]+)\n",
