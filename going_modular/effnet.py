@@ -49,9 +49,11 @@ class InvertedResidual(nn.Module):
     ):
         super().__init__()
         inner = in_channels * expansion  # channels inside
+        # 1 × 1, to more channels; left out where there are to be no more
         layers = [] if expansion == 1 else [conv_norm(in_channels, inner, 1)]
         layers.append(conv_norm(inner, inner, kernel, stride, groups=inner))
-        layers.append(conv_norm(inner, out_channels, 1)[:2])  # without ReLU6
+        # 1 × 1, to fewer channels, and without ReLU6
+        layers.append(conv_norm(inner, out_channels, 1)[:2])
         self.layers = nn.Sequential(*layers)
         self.adds_input = stride == 1 and in_channels == out_channels
 

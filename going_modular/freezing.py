@@ -9,12 +9,15 @@ class FreezableBatchNorm2d(nn.BatchNorm2d):
 
     def train(self, mode: bool = True) -> nn.Module:
         """Go into training mode, unless the weight is frozen."""
+        # nn.BatchNorm2d's own train sets the mode; it gets True only if
+        # training is asked for and the weight is not frozen
         return super().train(mode and self.weight.requires_grad)
 
 
 def freeze(module: nn.Module) -> nn.Module:
     """Make parameters untrainable, stop FreezableBatchNorm2d; return module."""
-    # the mode it already has; but the call runs each norm's own train
+    # module.training is the mode it already has, True or False;
+    # the call is there because it runs each norm's own train
     return module.requires_grad_(False).train(module.training)
 
 
