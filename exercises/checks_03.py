@@ -534,8 +534,9 @@ def check_train_network(train_network: Callable) -> str:
     lessons, lessons_seconds = timed(_lessons_training, *train)
     goal = _score(lessons, *test) + LEAD
     scores = (
-        f"{accuracy:.1%} of 5,000 fresh pictures with {size:,} parameters; to beat: "
-        f"{goal:.1%}, the lesson's network and one point"
+        f"{accuracy:.1%} of 5,000 fresh pictures with {size:,} parameters, in "
+        f"{seconds:.0f} s of {SLOWER * lessons_seconds:.0f}; to beat: {goal:.1%}, "
+        "the lesson's network and one point"
     )
     if seconds > SLOWER * lessons_seconds + 1:
         raise Wrong(

@@ -35,8 +35,8 @@ class InvertedResidual(nn.Module):
     """Expand the channels, filter each one by itself, project to fewer.
 
     (B, in_channels, H, W) -> (B, out_channels, ⌈H / stride⌉, ⌈W / stride⌉).
-    Inside there are ``expansion`` times as many channels. If the shape stays
-    the same, the input is added. Sandler et al. 2018, MobileNetV2.
+    Inside there are ``expansion`` times as many channels. If the shape
+    stays the same, the input is added. Sandler et al. 2018, MobileNetV2.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class InvertedResidual(nn.Module):
         super().__init__()
         inner = in_channels * expansion  # channels inside
         # 1 × 1, to more channels; left out where there are to be no more
-        layers = [] if expansion == 1 else [conv_norm(in_channels, inner, 1)]
+        layers = [conv_norm(in_channels, inner, 1)] if expansion > 1 else []
         layers.append(conv_norm(inner, inner, kernel, stride, groups=inner))
         # 1 × 1, to fewer channels, and without ReLU6
         layers.append(conv_norm(inner, out_channels, 1)[:2])
@@ -74,7 +74,7 @@ LITE0_STAGES = [  # blocks, kernel, first stride, expansion, channels out
 
 
 def lite0_body() -> nn.Sequential:
-    """Return the 18 parts: (B, 3, H, W) -> (B, 1280, ⌈H / 32⌉, ⌈W / 32⌉)."""
+    """Return 18 parts: (B, 3, H, W) -> (B, 1280, ⌈H / 32⌉, ⌈W / 32⌉)."""
     parts: list[nn.Module] = [conv_norm(3, 32, kernel=3, stride=2)]
     channels = 32
     for blocks, kernel, stride, expansion, out_channels in LITE0_STAGES:

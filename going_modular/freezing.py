@@ -5,7 +5,7 @@ from torch import nn
 
 
 class FreezableBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm whose statistics stand still while its weight is frozen."""
+    """Batch norm whose averages stand still while its weight is frozen."""
 
     def train(self, mode: bool = True) -> nn.Module:
         """Go into training mode, unless the weight is frozen."""
@@ -15,7 +15,7 @@ class FreezableBatchNorm2d(nn.BatchNorm2d):
 
 
 def freeze(module: nn.Module) -> nn.Module:
-    """Make parameters untrainable, stop FreezableBatchNorm2d; return module."""
+    """Freeze parameters, stop each FreezableBatchNorm2d; return module."""
     # module.training is the mode it already has, True or False;
     # the call is there because it runs each norm's own train
     return module.requires_grad_(False).train(module.training)

@@ -33,7 +33,7 @@ METADATA = {
     "language_info": {"name": "python"},
 }
 SETUP = """\
-# Setup: from my/ go to the course; fetch it where it is not at hand (as on Colab).
+# Setup: from my/ go to the course; fetch it where it is not (as on Colab).
 import importlib.util
 import os
 import subprocess
@@ -47,10 +47,12 @@ if importlib.util.find_spec("going_modular") is None:
             "COURSE_REPO",
             "{repository}",
         )
-        clone = ["git", "clone", "--quiet", "--depth", "1", repository]
+        clone = ["git", "clone", "--quiet", "--depth", "1"]
+        clone += [repository, "pytorch-course"]
         no_questions = os.environ | {{"GIT_TERMINAL_PROMPT": "0"}}
-        if subprocess.run([*clone, "pytorch-course"], env=no_questions).returncode:
-            sys.exit(f"The course cannot be fetched from {{repository}}: is it there?")
+        if subprocess.run(clone, env=no_questions).returncode:
+            problem = f"The course cannot be fetched from {{repository}}"
+            sys.exit(f"{{problem}}: is it there?")
     os.chdir("pytorch-course")
     sys.path.insert(0, os.getcwd())
     importlib.import_module("tools.install_missing").install("{lesson}")

@@ -116,7 +116,7 @@ RESULTS = {
         "from one space; the first guess has {0}",
     ),
     "08": Result(
-        "test_dataloader = make_loader(test_data, torch.arange(10_000)",
+        "test_dataloader = make_loader(test_data, in_order",
         r"ViT, 60,000 pictures: test accuracy ([\d.]+)",
         "a Vision Transformer with torchvision's logits; a small one, trained, reaches "
         "{0}",
