@@ -242,7 +242,7 @@ def check_changed(changed):
                     )
 
 
-@exercise("05.5", "The mean of checkpoints")
+@exercise("05.5", "The mean of weights")
 def check_average(average):
     for count in (2, 3, 5):
         states = [small_state() for _ in range(count)]

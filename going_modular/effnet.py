@@ -22,7 +22,7 @@ def conv_norm(
     """Return convolution, batch norm and ReLU6.
 
     (B, in_channels, H, W) -> (B, out_channels, ⌈H / stride⌉, ⌈W / stride⌉).
-    ⌈ ⌉ means rounded up.
+    ⌈ ⌉ means rounded up. eps is a small number added to the variance.
     """
     convolution = SameConv2d(
         in_channels, out_channels, kernel, stride, groups=groups, bias=False
@@ -98,7 +98,7 @@ class EfficientNetLite0(nn.Module):
         super().__init__()
         self.features = lite0_body()
         self.classifier = nn.Sequential(
-            # (B, 1280, H / 32, W / 32) -> (B, 1280, 1, 1)
+            # (B, 1280, ⌈H / 32⌉, ⌈W / 32⌉) -> (B, 1280, 1, 1)
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),  # -> (B, 1280)
             nn.Dropout(0.2),
