@@ -78,7 +78,7 @@ def measures(path):
     first = trained.index(True) / len(cells) if any(trained) else 1.0
     many = number in ("00", "01", "02", "03", "04", "06", "08")
     return {
-        "exported share": (round(share, 2), "most", 0.4 if number == "08" else 0.3),
+        "exported share": (round(share, 2), "most", 0.3),
         "longest exported cell": (
             max([len(c.source.splitlines()) for c in exported], default=0),
             "most",
