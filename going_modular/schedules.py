@@ -27,8 +27,8 @@ SCHEDULES = Choices(  # (optimizer, lr, steps) -> scheduler, stepped after every
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     """Return an optimizer's parameter groups: weight decay for matrices.
 
-    Vectors (biases, norms) get none. A class token and position embeddings,
-    (1, N, D), are one vector for each place and count as vectors, too.
+    Vectors (biases, norms) get none. Class token (1, 1, D) and position
+    embeddings (1, N + 1, D), one vector for each place, get none either.
     """
     matrices = []
     vectors = []
