@@ -21,6 +21,7 @@ import torch
 
 import exercises
 from exercises import __main__ as own
+from exercises import checks_08
 from tests.folders import finds
 from tests.notebooks import CHALLENGES, EXERCISES, answers, namespace
 
@@ -96,6 +97,26 @@ def test_an_unusual_right_answer_passes(exercise, source):
     for _ in range(tries(exercise)):
         status, message = answer(exercise, source)
         assert status == "solved", message
+
+
+def test_a_vit_may_cut_its_patches_by_a_convolution():
+    class Attending(torch.nn.Module):
+        def __init__(self, stride, **options):
+            super().__init__()
+            self.cut = torch.nn.Conv2d(1, 8, 7, stride, **options)
+            self.attention = torch.nn.MultiheadAttention(8, 2, batch_first=True)
+            self.head = torch.nn.Linear(8, 10)
+
+        def forward(self, images):
+            tokens = self.cut(images).flatten(2).transpose(1, 2)
+            return self.head(self.attention(tokens, tokens, tokens)[0].mean(dim=1))
+
+    images, labels = torch.rand(500, 1, 28, 28), torch.zeros(500)
+    for stride in (7, (7, 7)):
+        assert 0 <= checks_08._score(Attending(stride), images, labels) <= 1
+    for stride, options in ((1, {}), (3, {}), ((7, 6), {}), (2, {"padding": 3})):
+        with pytest.raises(exercises.Wrong, match="windows are no patches"):
+            checks_08._score(Attending(stride, **options), images, labels)
 
 
 @each_of(WRONG)
