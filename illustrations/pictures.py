@@ -65,7 +65,7 @@ def draw_pipeline(picture: Image.Image, title: str = "") -> plt.Figure:
         title: of the figure.
     """
     steps = [
-        ("file", "train/horse/\nhorse_002.png", "about 2,400 bytes"),
+        ("file", "train/horse/\nhorse_002.png", "about 2,200 bytes"),
         ("PIL picture", "", "32 × 32, RGB"),
         ("tensor", "uint8, 0 to 255\n→ float32, 0 to 1", "(3, 32, 32)"),
         ("batch", "64 images\nand 64 labels", "(64, 3, 32, 32)"),
