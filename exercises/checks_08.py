@@ -493,35 +493,35 @@ def _one_pass(images: Tensor, labels: Tensor) -> None:
 
 def _cuts_patches(*args: Any, **kwargs: Any) -> bool:
     """Tell whether conv2d is called with windows side by side, as patches are."""
-    names = "input", "weight", "bias", "stride"  # of its first arguments
+    names = "input", "weight", "bias", "stride", "padding", "dilation"  # its arguments
     given = dict(zip(names, args, strict=False)) | kwargs
     stride = given.get("stride", 1)
     sides = (stride, stride) if isinstance(stride, int) else tuple(stride)
-    return sides == tuple(given["weight"].shape[2:])
+    close = given.get("dilation", 1) in (1, (1, 1))
+    return close and sides == tuple(given["weight"].shape[2:])
 
 
-class _Overlaps(Calls):
-    """Counts functions; ``found`` are convolutions that do not cut patches."""
-
-    found = 0
+class _AllButPatches(Calls):
+    """Counts the functions of torch, but not a convolution that cuts patches."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        name = getattr(func, "__name__", "")
-        cuts = name == "conv2d" and _cuts_patches(*args, **(kwargs or {}))
-        self.found += "conv" in name and not cuts
+        options = kwargs or {}
+        if func is torch.conv2d and _cuts_patches(*args, **options):
+            return func(*args, **options)
         return super().__torch_function__(func, types, args, kwargs)
 
 
 def _score(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     """Return the accuracy of a network that attends and convolves only for patches."""
-    with _Overlaps() as calls:
+    with _AllButPatches() as calls:
         logits = ten_logits(model, images)
-    if calls.found:
+    if used := [name for name in calls.names if "conv" in name]:
         raise Wrong(
-            "your network calls a convolution whose windows are no patches",
-            hint="one that cuts patches is allowed: its stride is its kernel size.",
+            f"your network calls `{used[0]}`",
+            hint="only a convolution that cuts patches is allowed, with a stride as "
+            "large as its kernel.",
         )
     if not any(part in name for part in ATTENDS for name in calls.names):
         raise Wrong(

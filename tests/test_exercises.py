@@ -114,8 +114,14 @@ def test_a_vit_may_cut_its_patches_by_a_convolution():
     images, labels = torch.rand(500, 1, 28, 28), torch.zeros(500)
     for stride in (7, (7, 7)):
         assert 0 <= checks_08._score(Attending(stride), images, labels) <= 1
-    for stride, options in ((1, {}), (3, {}), ((7, 6), {}), (2, {"padding": 3})):
-        with pytest.raises(exercises.Wrong, match="windows are no patches"):
+    for stride, options in (
+        (1, {}),
+        (3, {}),
+        ((7, 6), {}),
+        (2, {"padding": 3}),
+        (7, {"dilation": 2}),
+    ):
+        with pytest.raises(exercises.Wrong, match="your network calls `conv2d`"):
             checks_08._score(Attending(stride, **options), images, labels)
 
 
