@@ -30,7 +30,7 @@ def _require_tensor(
         raise Wrong(
             f"your result is {answer.dtype}, it should be {dtype}",
             hint="describe() what goes in and what comes out: which line changed it? "
-            "(torch.zeros and torch.tensor make float32 unless you say dtype=...)",
+            "(torch.zeros makes float32 unless you say dtype=...)",
         )
     return answer.detach()
 

@@ -87,14 +87,11 @@ def check_collapse(collapse):
                 "for random inputs your layer is off by up to "
                 f"{difference.abs().max():.2f}"
                 + (", by the same amount for every input" if constant else ""),
-                "the weight is right and the bias is not: what do both layers' biases "
-                "become on their way out?"
+                "the weight is right and the bias is not: what does the first layer's "
+                "bias become on its way out?"
                 if constant
-                else (
-                    "both biases must come out changed by what follows them, and "
-                    "compare your weight with the formula: which product of the two "
-                    "weights maps x all the way?"
-                ),
+                else "compare your weight with the formula: which product of the two "
+                "weights maps x all the way, and what does the first bias become?",
             )
 
 

@@ -51,7 +51,7 @@ def plot_clocks(runs: dict[str, Sequence[float]]) -> plt.Figure:
         for k, (start, end) in enumerate(itertools.pairwise(times)):
             spans[name].append((("load", "learn")[k % 2], start, end - start))
     lasts = [f"{1000 * (times[-1] - times[0]):.0f} ms" for times in runs.values()]
-    return plot_timelines(spans, f"The same four batches: {', and '.join(lasts)}")
+    return plot_timelines(spans, f"Four batches: {', and '.join(lasts)}")
 
 
 def plot_ratios(ratios: Sequence[float]) -> plt.Axes:

@@ -261,7 +261,7 @@ def plot_norms(
 ) -> plt.Figure:
     """Draw fine-tuning with batch norms frozen and free: the rows of two trainings."""
     fig, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True, layout="constrained")
-    titles = ("train: little to notice", "valid: free batch norms are worse")
+    titles = ("train: the ends agree", "valid: free batch norms are worse")
     runs = {"norms frozen": frozen, "norms free": free}
     for ax, key, title in zip(axes, ("train_acc", "test_acc"), titles, strict=True):
         lines: Any = {
@@ -269,7 +269,7 @@ def plot_norms(
             for name, rows in runs.items()
         }
         plot_lines(lines, "epoch", title, ax)
-        ax.set(ylim=(0.6, 1), ylabel="accuracy")
+        ax.set(ylim=(0.3, 1), ylabel="accuracy")
     return fig
 
 
