@@ -70,10 +70,13 @@ def measures(path):
     ]
     lengths = [len(cell.source.splitlines()) for cell in code[1:]]
     columns = [
-        len(line)
-        for cell in read(path).cells
-        if cell.cell_type == "code"
-        for line in cell.source.splitlines()
+        [
+            len(line)
+            for cell in part
+            if cell.cell_type == "code"
+            for line in cell.source.splitlines()
+        ]
+        for part in (cells, read(path).cells)
     ]
     first = trained.index(True) / len(cells) if any(trained) else 1.0
     many = number in ("00", "01", "02", "03", "04", "06", "08")
@@ -96,7 +99,8 @@ def measures(path):
             20,
         ),
         "longest code cell": (max(lengths), "most", 40),
-        "columns": (max(columns), "most", 88),
+        "columns of the lesson": (max(columns[0]), "most", 77),  # a printed page's
+        "columns": (max(columns[1]), "most", 88),
         "first picture": (shown.index(True) if any(shown) else len(cells), "most", 7),
         "first training": (round(first, 2), "most", 0.33),
         "figures": (figures(path), "least", 10 if many else 8),

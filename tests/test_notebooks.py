@@ -57,6 +57,13 @@ def test_setup_cell(path, root):
 
 
 @every_notebook
+def test_the_workshop_is_printed_small_enough_for_88_columns(path):
+    heading = read(path).cells[len(before_workshop(path))]
+    rule = ".jp-Cell:has(style) ~ .jp-Cell pre { font-size: 11px !important }"
+    assert heading.source.endswith(f"<style>@media print {{ {rule} }}</style>")
+
+
+@every_notebook
 def test_recap(path):
     cells = before_workshop(path)
     text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
