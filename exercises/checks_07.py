@@ -126,7 +126,7 @@ def check_best_run(best_run):
                 write_run(Path(place, name), steps, values, "valid_acc")
             write_run(Path(place, "other"), [1, 2], [0.99, 0.98], "train_acc")
             try:
-                got = best_run(place)
+                got = best_run(Path(place))
             except KeyError as error:
                 raise Wrong(
                     f"your answer raised KeyError: {error}",
