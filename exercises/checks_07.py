@@ -86,6 +86,7 @@ def check_log_rows(log_rows):
                 raise Wrong(
                     f"{name} stands at the steps {steps}, expected "
                     f"{[step for step, _ in points]}",
+                    "one point for each row that has the name, none for the others; "
                     "the third argument of add_scalar is the row's own epoch",
                 )
             for (step, got), (_, number) in zip(found[name], points, strict=True):
@@ -128,6 +129,8 @@ def check_best_run(best_run):
             try:
                 got = best_run(Path(place))
             except KeyError as error:
+                if "valid_acc" not in str(error):
+                    raise
                 raise Wrong(
                     f"your answer raised KeyError: {error}",
                     "a run may have no valid_acc: look into `Tags()` first",
@@ -205,7 +208,7 @@ def check_log_uniform(log_uniform):
                 "every number of u becomes one number",
             )
         expected = low * (high / low) ** u
-        if not torch.allclose(got, expected, rtol=1e-3, atol=0):
+        if not torch.allclose(got.to(u.dtype), expected, rtol=1e-3, atol=0):
             at = int(((got / expected) - 1).abs().nan_to_num(9).argmax())
             raise Wrong(
                 f"{u[at]:.2f} between {low:.2g} and {high:.2g} gave {got[at]:.3g}, "
@@ -350,6 +353,8 @@ def check_settings(settings: object) -> None:
                 f"{name} is {settings[name]!r}",
                 f"stay within {low:g} and {high:g}, also near the edges",
             )
+    if settings["width"] != int(settings["width"]):
+        raise Wrong(f"width is {settings['width']!r}", "a width is a whole number")
 
 
 @capstone("07", "A search that does not fool itself")
@@ -379,8 +384,13 @@ def check_search(search):
     if not abs(error) <= LAB_CLAIM:
         raise Wrong(
             f"{score}: on average that is too {'high' if error > 0 else 'low'}",
-            "a number by which you chose promises too much; measure the chosen "
-            "settings again, all ten epochs, with seeds that chose nothing",
+            (
+                "a number by which you chose promises too much"
+                if error > 0
+                else "what is asked for is the accuracy after the tenth epoch"
+            )
+            + "; measure the chosen settings again, all ten epochs, with seeds that "
+            "chose nothing",
         )
     if truth < LAB_SCORE:
         raise Wrong(

@@ -23,14 +23,14 @@ from exercises import (
 from going_modular.datasets import FashionMNISTTensors
 from going_modular.vit import ViT, ViTConfig
 
-SINGLE = {"tolist", "numpy", "item", "__array__"}
+SINGLE = {"tolist", "numpy", "__array__"}
 
 
 def _watched(
     function: Callable,
     inputs: tuple[Tensor, ...],
     forbidden: tuple[str, ...] = (),
-    most: int = 200,
+    most: int = 5_000,
 ) -> Tensor:
     """Return ``function(*inputs)``, a tensor; raise ``Wrong`` at forbidden means.
 
@@ -62,7 +62,9 @@ def _watched(
     if not isinstance(answer, Tensor):
         raise Wrong(
             f"your answer gives {type(answer).__name__}, not a tensor",
-            hint="does it end with return?",
+            hint="does it end with return?"
+            if answer is None
+            else "return the tensor alone, in no tuple or list.",
         )
     if not all(map(torch.equal, copies, inputs)):
         raise Wrong(
@@ -98,7 +100,7 @@ def _difference(got: Tensor, expected: Tensor) -> str:
 @exercise("08.1", "Patches without a loop")
 def check_patchify(patchify: Callable) -> None:
     for channels in (1, 3):
-        patch, rows, columns = random.randint(2, 4), 5, random.randint(6, 8)
+        patch, rows, columns = random.randint(5, 7), 21, random.randint(22, 24)
         images = torch.randn(2, channels, rows * patch, columns * patch)
         if channels == 3:
             images = (50 * images).to(torch.uint8)
@@ -113,6 +115,10 @@ def check_patchify(patchify: Callable) -> None:
         expected = windows.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
         if _same(got, expected):
             continue
+        if got.shape == expected.shape and got.dtype != expected.dtype:
+            raise Wrong(
+                _difference(got, expected), "moving numbers leaves their type as it is"
+            )
         if got.shape == expected.shape:
             by_column = windows.permute(0, 3, 2, 1, 4, 5).flatten(3).flatten(1, 2)
             if torch.equal(got, by_column):
@@ -147,19 +153,27 @@ def check_masked_attention(masked_attention: Callable) -> None:
         allowed[1, 1] = True  # one row that may look only at itself
         allowed[2, 3], allowed[3, 2] = True, False  # rows and columns differ
         got = _watched(masked_attention, (query, key, value, allowed), ready)
-        if got.shape != value.shape:
+        if got.shape != value.shape or got.dtype != value.dtype:
             raise Wrong(
-                _difference(got, value), "one vector of d numbers comes back per token"
+                _difference(got, value),
+                "one vector of d numbers comes back per token, of the type of `value`",
             )
         if got.isnan().any():
             raise Wrong(
                 "the result holds NaN",
-                "where does `allowed` say True: where one may look, or where not?",
+                "0 times infinity is NaN, and so is the softmax of a row that is all "
+                "minus infinity; True in `allowed` means it may look",
             )
         scores = query @ key.T / d**0.5
         expected = scores.masked_fill(~allowed, -torch.inf).softmax(dim=1) @ value
         if _same(got, expected, 1e-4):
             continue
+        flipped = scores.masked_fill(~allowed.T, -torch.inf).softmax(dim=1)
+        if _same(got, flipped @ value, 1e-4):
+            raise Wrong(
+                "rows and columns of `allowed` are exchanged",
+                "its row is the token that takes, its column the one it takes from",
+            )
         inverted = scores.masked_fill(allowed, -torch.inf).softmax(dim=1)
         if _same(got, scores.softmax(dim=1) @ value, 1e-4):
             raise Wrong(
@@ -194,9 +208,9 @@ def _build(make: Any, *sizes: Any) -> nn.Module:
             "write a class that inherits from nn.Module, and hand in the class",
         )
     ready = [
-        type(part).__name__
-        for part in module.modules()
-        if "MultiheadAttention" in type(part).__name__ or "Transformer" in str(part)
+        name
+        for name in (type(part).__name__ for part in module.modules())
+        if "MultiheadAttention" in name or "Transformer" in name
     ]
     if ready:
         raise Wrong(
@@ -281,6 +295,9 @@ def _attention_hint(
         ),
         "the softmax runs along the keys, the last axis": last(
             join((scores / scale).softmax(dim=2) @ value)
+        ),
+        "the softmax runs along the keys, the last axis, not the heads": last(
+            join((scores / scale).softmax(dim=1) @ value)
         ),
         "bring the heads back beside their numbers before you flatten: transpose": last(
             ((scores / scale).softmax(dim=3) @ value).reshape(B, N, D)
@@ -436,8 +453,9 @@ def check_resize_positions(resize_positions: Callable) -> None:
             )
         if not torch.equal(got[:, 0], positions[:, 0]):
             raise Wrong(
-                case + "the class token's vector is changed",
-                "it has no place on the grid: cut it off first, put it back after",
+                case + "row 0 of the result is not the class token's vector",
+                "it has no place on the grid: cut off row 0 first, and put it back "
+                "in front, as it was",
             )
         raise Wrong(case + _difference(got, expected), _grid_hint(positions, got, new))
 
@@ -461,12 +479,18 @@ def _grid_hint(positions: Tensor, got: Tensor, new: int) -> str:
         ),
         "corners stay corners: align_corners=True": tokens(plain),
         'the mode is "bicubic"': tokens(linear),
+        'mode="bicubic" is missing, and align_corners=True': tokens(
+            F.interpolate(grid, size)
+        ),
+        'mode="bicubic" and align_corners=True are asked for': tokens(
+            F.interpolate(grid, size, mode="bilinear")
+        ),
         "row by row: rows and columns of the new grid are exchanged": tokens(
             bicubic.mT
         ),
     }
     for hint, output in wrong.items():
-        if _same(got[:, 1:], output, 1e-4):
+        if _same(got[:, 1:], output, 1e-4) or _same(got[:, :-1], output, 1e-4):
             return hint
     return (
         "F.interpolate wants (1, D, side, side): the D numbers are channels. Bring "
@@ -502,7 +526,7 @@ def _cuts_patches(*args: Any, **kwargs: Any) -> bool:
 
 
 class _AllButPatches(Calls):
-    """Counts the functions of torch, but not a convolution that cuts patches."""
+    """Counts torch's functions, but no cutting of patches and no softmax of logits."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -510,6 +534,9 @@ class _AllButPatches(Calls):
         options = kwargs or {}
         if func is torch.conv2d and _cuts_patches(*args, **options):
             return func(*args, **options)
+        flat = args and isinstance(args[0], Tensor) and args[0].dim() < 3
+        if flat and "softmax" in getattr(func, "__name__", ""):
+            return func(*args, **options)  # of logits (B, 10): nothing attends
         return super().__torch_function__(func, types, args, kwargs)
 
 

@@ -125,6 +125,14 @@ def test_a_vit_may_cut_its_patches_by_a_convolution():
             checks_08._score(Attending(stride, **options), images, labels)
 
 
+@pytest.mark.parametrize("last", ["Softmax", "LogSoftmax"])
+def test_a_softmax_of_logits_attends_to_nothing(last):
+    layers = torch.nn.Flatten(), torch.nn.Linear(784, 10), getattr(torch.nn, last)(1)
+    images, labels = torch.rand(500, 1, 28, 28), torch.zeros(500)
+    with pytest.raises(exercises.Wrong, match="no token attends"):
+        checks_08._score(torch.nn.Sequential(*layers), images, labels)
+
+
 @each_of(WRONG)
 def test_a_wrong_answer_fails_with_a_hint(exercise, source):
     for _ in range(tries(exercise)):

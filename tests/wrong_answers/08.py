@@ -95,6 +95,7 @@ WRONG = {
         "def patchify(images, patch_size):\n    return F.unfold(images.float(), patch_size, stride=patch_size).transpose(1, 2)",
         "def patchify(images, patch_size):\n    P = patch_size\n    return images.unfold(2, P, P).unfold(3, P, P).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)",
         "def patchify(images, patch_size):\n    B, C, H, W = images.shape\n    P = patch_size\n    patches = [images[:, :, i : i + P, j : j + P].flatten(1) for i in range(0, H, P) for j in range(0, W, P)]\n    return torch.stack(patches, dim=1)",
+        "def patchify(images, patch_size):\n    B, C, H, W = images.shape\n    P = patch_size\n    out = images.new_empty(B, H // P, W // P, C * P * P)\n    for row in range(H // P):\n        part = images[:, :, row * P : (row + 1) * P].unflatten(3, (-1, P))\n        out[:, row] = part.permute(0, 3, 1, 2, 4).flatten(2)\n    return out.flatten(1, 2)",
         changed(PATCHIFY, ("    P = patch_size", "    P = patch_size\n    images -= 1")),
     ],
     "08.2": [
@@ -102,6 +103,7 @@ WRONG = {
         changed(MASKED, (".masked_fill(~allowed, -math.inf).softmax(dim=1)", ".softmax(dim=1) * allowed")),
         changed(MASKED, (" / query.shape[1] ** 0.5", "")),
         changed(MASKED, ("-math.inf", "0")),
+        changed(MASKED, ("scores.masked_fill(~allowed, -math.inf)", "(scores + ~allowed * -math.inf)")),
         changed(MASKED, ("~allowed", "allowed")),
         changed(MASKED, ("~allowed", "~allowed.T")),
         changed(MASKED, ("softmax(dim=1)", "softmax(dim=0)")),
@@ -165,6 +167,7 @@ WRONG = {
         changed(RESIZE, ("return torch.cat([first, maps.flatten(2).transpose(1, 2)], dim=1)", "return maps.flatten(2).transpose(1, 2)")),
         changed(RESIZE, ("torch.cat([first, maps.flatten(2).transpose(1, 2)], dim=1)", "torch.cat([maps.flatten(2).transpose(1, 2), first], dim=1)")),
         changed(RESIZE, ("[first,", "[0 * first,")),
+        changed(RESIZE, ('mode="bicubic", align_corners=True', 'mode="nearest"')),
         changed(RESIZE, ("positions[:, 1:]", "positions[:, :-1]")),
         "def resize_positions(positions, new_side):\n    return F.interpolate(positions.transpose(1, 2), new_side**2 + 1, mode=\"linear\").transpose(1, 2)",
         "def resize_positions(positions, new_side):\n    return positions[:, : new_side**2 + 1]",
@@ -187,6 +190,19 @@ RIGHT = {
     "08.2": [
         "def masked_attention(query, key, value, allowed):\n    scores = torch.einsum('nd,md->nm', query, key) / math.sqrt(key.shape[-1])\n    weights = scores.exp() * allowed\n    return (weights / weights.sum(dim=1, keepdim=True)) @ value",
         "def masked_attention(query, key, value, allowed):\n    scores = query @ key.T / query.shape[1] ** 0.5\n    return torch.where(allowed, scores, -1e9).softmax(dim=1) @ value",
+        # number by number
+        """def masked_attention(query, key, value, allowed):
+    N, d = query.shape
+    mixed = torch.zeros_like(value)
+    for i in range(N):
+        scores = torch.full((N,), -math.inf)
+        for j in range(N):
+            if allowed[i, j]:
+                scores[j] = sum(query[i, k] * key[j, k] for k in range(d)) / d**0.5
+        for j, weight in enumerate(scores.softmax(dim=0)):
+            mixed[i] = mixed[i] + weight * value[j]
+    return mixed
+""",
     ],
     "08.3": [
         changed(ATTENTION, ("        scores = query @ key.transpose(2, 3) / d**0.5  # -> (B, heads, N, N)\n        mixed = scores.softmax(dim=3) @ value  # -> (B, heads, N, d)\n", "        mixed = F.scaled_dot_product_attention(query, key, value)\n")),
@@ -236,6 +252,7 @@ RIGHT = {
 """,
     ],
     "08.6": [
+        changed(RESIZE, ("round(rest.shape[1] ** 0.5)", "int(torch.tensor(rest.shape[1]).sqrt().item())")),
         "def resize_positions(positions, new_side):\n    D = positions.shape[2]\n    side = math.isqrt(positions.shape[1] - 1)\n    grid = positions[:, 1:].reshape(1, side, side, D).permute(0, 3, 1, 2)\n    grid = F.interpolate(grid, size=new_side, mode=\"bicubic\", align_corners=True)\n    rest = grid.permute(0, 2, 3, 1).reshape(1, -1, D)\n    return torch.cat((positions[:, :1], rest), 1)",
         "def resize_positions(positions, new_side):\n    from torchvision.models.vision_transformer import interpolate_embeddings\n    state = {\"encoder.pos_embedding\": positions.clone()}\n    return interpolate_embeddings(new_side, 1, state)[\"encoder.pos_embedding\"]",
     ],
