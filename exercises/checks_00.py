@@ -69,7 +69,7 @@ def check_batch_bytes(batch_bytes: Callable) -> None:
         expected = torch.empty(shape, dtype=dtype, device="meta").nbytes
         if not isinstance(answer, int | float):
             raise Wrong(
-                f"you returned {type(answer).__name__}, not a number",
+                f"you returned {type(answer).__name__}, not a Python number",
                 hint="four lengths and a width are Python numbers: so is their product",
             )
         if answer == expected:
@@ -104,7 +104,7 @@ def check_linear(linear: Callable) -> None:
         (4, 3, 2, torch.float32),
         (2, 5, 7, torch.float64),
         (3, 3, 3, torch.float32),
-        (60, 50, 40, torch.float32),
+        (60, 50, 60, torch.float32),
     ):
         x, weight = torch.randn(B, D, dtype=dtype), torch.randn(K, D, dtype=dtype)
         bias = torch.randn(K, dtype=dtype) + 10
@@ -147,7 +147,8 @@ def _require_no_loop(calls: Calls, rows: int) -> None:
             f"the numbers are right, but for {rows} rows torch was called "
             f"{calls.names.total()} times"
             + (" and the numbers left torch" if to_python else ""),
-            hint="without a loop: one product takes all rows and all outputs at once.",
+            hint="stay with tensors, without a loop: one product takes all rows and "
+            "all outputs at once.",
         )
 
 
@@ -183,7 +184,7 @@ def check_to_batch(to_batch: Callable) -> None:
         before = pictures[b][h, w].tolist()
         after = [round(value, 3) for value in answer[b, :, h, w].tolist()]
         found = f"in picture {b}, the pixel {before} at row {h}, column {w}"
-        if _close(answer[b].flatten().sort()[0], expected[b].flatten().sort()[0], 1e-3):
+        if _close(answer.flatten().sort()[0], expected.flatten().sort()[0], 1e-3):
             there = [round(255 * value) for value in after]
             raise Wrong(
                 f"{found} became 255 × {there}: every number is still there, at "
@@ -294,9 +295,8 @@ def check_standardize(standardize: Callable) -> None:
             raise Wrong(
                 f"your channels' means are {[round(v, 2) for v in means.tolist()]}, "
                 "not 0",
-                hint="each channel needs its own mean: which axes have to disappear? "
-                + hint[0].upper()
-                + hint[1:],
+                hint="each channel needs its own mean, taken away before you divide: "
+                "which axes have to disappear? " + hint[0].upper() + hint[1:],
             )
         if answer.mean(dim=(2, 3)).abs().max() < 0.05:
             raise Wrong(
@@ -343,10 +343,12 @@ def check_slopes(slopes: Callable) -> None:
         try:
             answer = call(slopes, _recorded(function, walked), x, hint=hint)
         except Wrong as wrong:
-            if walked and wrong.what == "your function returned None":
+            if wrong.what == "your function returned None":
                 wrong.hint += (
                     " If it does: the slopes lie in the .grad of your copy, and that "
                     "of x is None."
+                    if walked
+                    else " If it does: every .grad is None before .backward()."
                 )
             raise
         answer = _require_tensor(answer, x.shape, dtype, hint)
@@ -432,7 +434,11 @@ def check_restore(restore: Callable) -> str:
     if worst == untouched:
         advice = "that is no better than doing nothing: what did your weights change?"
     elif worst > untouched:
-        advice = "the steps overshoot, or slopes are not cleared: a smaller rate"
+        advice = (
+            "does the loss grow? The steps overshoot, or slopes are not cleared: a "
+            "smaller rate. Does it still fall at the end? More steps, or a larger "
+            "rate. Is it small? Then treat `others` as you treated `filtered`."
+        )
     elif worst > untouched / 5:
         advice = f"does the loss still fall at the end? If so, {MORE}"
     else:

@@ -41,8 +41,8 @@ def check_split(split_in_order):
         if lengths[0] != cut:
             raise Wrong(
                 f"{fraction:.3f} of {n} items: your training set has {lengths[0]}",
-                "the training set gets the fraction, rounded down to a whole number "
-                "of items",
+                "the training set comes first and gets the fraction, rounded down to a "
+                "whole number of items",
             )
         for part, expected, name in zip(
             parts,
@@ -53,7 +53,8 @@ def check_split(split_in_order):
             if part.dtype != expected.dtype:
                 raise Wrong(
                     f"your {name} is {part.dtype}, it was given as {expected.dtype}",
-                    "a slice keeps the numbers as they are",
+                    "a slice keeps the numbers as they are; are the four in the order "
+                    "X_train, y_train, X_test, y_test?",
                 )
             if not torch.equal(part, expected):
                 raise Wrong(
@@ -68,7 +69,7 @@ def check_mean_squared_error(mean_squared_error):
         predictions, targets = torch.randn(shape), torch.randn(shape)
         predictions.requires_grad_()
         with Calls() as calls:
-            got = mean_squared_error(predictions, targets)
+            got = call(mean_squared_error, predictions, targets)
         if "mse_loss" in calls.names:
             raise Wrong(
                 "your function calls PyTorch's own mean squared error",
@@ -182,8 +183,8 @@ def check_sgd_update(sgd_update):
         except (RuntimeError, AttributeError, TypeError) as error:
             raise Wrong(
                 f"your answer raised {type(error).__name__}: {error}",
-                "change parameters inside `with torch.no_grad():`; before the first "
-                "backward a gradient is None, and None has no zero_()",
+                "call backward once; change parameters inside `with torch.no_grad():`; "
+                "before backward and once cleared a gradient is None: no zero_(), no *",
             ) from None
         for parameter, wanted, gradient in zip(
             originals, expected, gradients, strict=True

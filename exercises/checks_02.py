@@ -88,7 +88,7 @@ def check_collapse(collapse):
                 f"{difference.abs().max():.2f}"
                 + (", by the same amount for every input" if constant else ""),
                 "the weight is right and the bias is not: what does the first layer's "
-                "bias become on its way out?"
+                "bias become on its way out, and is the second layer's added?"
                 if constant
                 else "compare your weight with the formula: which product of the two "
                 "weights maps x all the way, and what does the first bias become?",
@@ -133,7 +133,8 @@ def check_logits_to_labels(logits_to_labels):
             f"threshold {threshold}, logit {logit:.2f}, probability {prob:.2f}: you "
             f"give the label {label:g}"
         )
-        if torch.equal(got, 1 - expected):
+        below = (probs < threshold, probs <= threshold)
+        if any(torch.equal(got, side.float()) for side in below):
             raise Wrong(case, "which side of the threshold is class 1?")
         if torch.equal(got, (probs >= threshold).float()):
             raise Wrong(
@@ -170,7 +171,10 @@ def check_f_beta(f_beta):
         before = {name: part.clone() for name, part in given.items()}
         case = f"TP {tp}, FP {fp}, FN {fn}, TN {tn}, beta {beta}"
         try:
-            got = float(f_beta(*given.values(), beta))
+            got = f_beta(*given.values(), beta)
+            if got is None:
+                raise Wrong(f"{case}: you return None", "does it end with return?")
+            got = float(got)
         except ZeroDivisionError:
             raise Wrong(
                 f"{case}: you divide by zero",
@@ -206,7 +210,8 @@ def check_f_beta(f_beta):
         if abs(got - scores[1 / beta]) < 1e-5:
             raise Wrong(
                 f"{case}: you return {got:.3f}, the score that leans the other way",
-                "precision is a share of the alarms, recall one of the faults",
+                "precision is a share of the alarms, recall one of the faults; which "
+                "of the two stands beside β² below the bar?",
             )
         raise Wrong(
             f"{case}: you return {got:.3f} instead of {scores[beta]:.3f}",
@@ -309,8 +314,9 @@ def check_log_softmax(log_softmax):
             row, column = divmod(int(error.argmax()), logits.shape[1])
             sum_of_row = got[row].exp().sum().item()
             hint = (
-                "each row is one item: its sum runs over the classes, dim 1, with "
-                "keepdim=True"
+                "a row's probabilities must add up to 1: does the sum run over the "
+                "classes, dim 1, with keepdim=True, and is its logarithm taken away "
+                "from the same *shifted* logits?"
                 if abs(sum_of_row - 1) > 0.01
                 else "the logarithm of a quotient is a difference; nothing needs to be "
                 "added to keep it finite"
@@ -343,7 +349,7 @@ def check_log_softmax(log_softmax):
 def check_confusion_matrix(confusion_matrix):
     refuse_loops(confusion_matrix)
     names = {n for code in codes_of(confusion_matrix.__code__) for n in code.co_names}
-    if any("confusion_matrix" in name for name in names):
+    if any("confusionmatrix" in name.replace("_", "").lower() for name in names):
         raise Wrong(
             "somebody else's confusion_matrix did the work",
             "number the cells and count them with torch.bincount",
@@ -376,8 +382,8 @@ def check_confusion_matrix(confusion_matrix):
         except RuntimeError as error:
             raise Wrong(
                 f"{case}: {str(error).splitlines()[0]}",
-                "the matrix has a cell for each pair of classes, also if they never "
-                "occur: what is minlength for?",
+                "bincount wants whole numbers (N,), here from 0 to K² − 1, a cell for "
+                "each pair of classes, also if it never occurs: what is minlength for?",
             ) from None
         require_untouched(given, {"predictions": predictions, "labels": labels})
         if not isinstance(got, torch.Tensor) or got.shape != expected.shape:

@@ -49,7 +49,7 @@ def _watched(
             f"your function calls `{used[0]}`",
             hint=f"the task is to do without torch's own `{forbidden}` functions.",
         )
-    if {"tolist", "numpy", "item", "__array__"} & calls.names.keys():
+    if {"tolist", "numpy", "__array__"} & calls.names.keys():
         raise Wrong(
             "your function takes single numbers out of a tensor",
             hint="stay with tensors: slices, reshape, unfold, sums, maxima.",
@@ -77,6 +77,8 @@ def _whole_number(value: object, case: str, hint: str) -> int:
             f"{case} you answered the tensor {value!r}",
             hint="a Python integer is wanted: `.item()` gives it.",
         )
+    if value is None:
+        raise Wrong(f"{case} you answered None", hint="does it end with return?")
     raise Wrong(f"{case} you answered {value!r}, which is no integer", hint=hint)
 
 
@@ -98,6 +100,11 @@ def _pairs(batches: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
             hint="return a list with one pair (X, y) for each batch.",
         )
     found = list(batches)
+    if not found:
+        raise Wrong(
+            "your function returned no batch at all",
+            hint="append a pair (X, y) for each batch to the list that you return.",
+        )
     for batch in found:
         if not isinstance(batch, tuple | list) or len(batch) != 2:
             raise Wrong(
@@ -109,6 +116,11 @@ def _pairs(batches: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
                 f"a batch of yours holds {type(batch[0]).__name__} and "
                 f"{type(batch[1]).__name__}",
                 hint="both parts of a batch are tensors; index with a whole tensor.",
+            )
+        if batch[1].ndim != 1:
+            raise Wrong(
+                f"a y of yours has shape {tuple(batch[1].shape)}",
+                hint="y is (B,): the labels of one whole batch.",
             )
     return found
 
@@ -177,7 +189,8 @@ def check_make_batches(make_batches: Callable) -> None:
                 "your batches hold the pictures in their old order",
                 hint="`torch.randperm(N)` gives the numbers below N in random order.",
             )
-        if N > 20 and len({frozenset(order[:size]) for order in orders}) == 1:
+        first = {frozenset(order[:size]) for order in orders}
+        if N > 20 and orders[0] != orders[1] and len(first) == 1:
             raise Wrong(
                 "the first batch holds the same pictures in every epoch",
                 hint="shuffle over all pictures, before you cut into batches.",
@@ -255,7 +268,8 @@ def _convolution_fault(
     for fault, other in others.items():
         if torch.allclose(answer.to(other.dtype), other, atol=1e-4):
             return fault
-    b, o, i, j = (~torch.isclose(answer, expected, atol=1e-4)).nonzero()[0].tolist()
+    close = torch.isclose(answer.to(expected.dtype), expected, atol=1e-4)
+    b, o, i, j = (~close).nonzero()[0].tolist()
     return (
         f"the shape is right, but your number at {(b, o, i, j)} is "
         f"{answer[b, o, i, j]:.2f} and PyTorch's {expected[b, o, i, j]:.2f}"
@@ -323,12 +337,18 @@ def _check_pooled(max_pool: Callable, images: torch.Tensor) -> None:
     try:
         answer = _watched(max_pool, (images,), "pool", case)
     except RuntimeError as error:
+        if not images.is_floating_point():
+            raise Wrong(
+                f"{case} your function raised {type(error).__name__}: {error}",
+                hint="every dtype is wanted: does a call take floats only, or is there "
+                "a number, such as -inf, that an integer cannot hold?",
+            ) from None
         if H % 2 == W % 2 == 0:
             raise
         raise Wrong(
             f"{case} your function raised RuntimeError: {error}",
             hint="an odd height or width cannot be cut into squares: what has to go "
-            "before you reshape?",
+            "first?",
         ) from None
     whole = images[:, :, : H // 2 * 2, : W // 2 * 2].double()
     expected = F.max_pool2d(whole, kernel_size=2)
@@ -355,8 +375,8 @@ def _check_pooled(max_pool: Callable, images: torch.Tensor) -> None:
     b, c, i, j = (~torch.isclose(answer.double(), expected)).nonzero()[0].tolist()
     square = whole[b, c, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].flatten().tolist()
     hint = (
-        "after your reshape, which axes run *within* one square, and which from "
-        "square to square?"
+        "which four numbers make one square? After a reshape: which axes run *within* "
+        "one square, and which from square to square?"
     )
     if answer[b, c, i, j] == 0 > max(square):
         hint = "with which number does your maximum begin? A square may lie below 0."
@@ -442,7 +462,7 @@ def _confusion(K: int, row: int, column: int) -> torch.Tensor:
 
 @exercise("03.6", "The most confused pair")
 def check_most_confused(most_confused: Callable) -> None:
-    for K in (5, 3, 7, 10, 6, 4):
+    for K in (5, 3, 7, 10, 6, 4, 4, 4):
         row, column = random.sample(range(K), 2)
         if K in (3, 7):  # below the diagonal, and above it
             row, column = max(row, column), min(row, column)
@@ -471,6 +491,8 @@ def check_most_confused(most_confused: Callable) -> None:
 
 def _confusion_hint(answer: object, row: int, column: int, matrix: torch.Tensor) -> str:
     """Return what to think of, after a wrong pair."""
+    if answer is None:
+        return "does your function end with return?"
     if not isinstance(answer, tuple) or len(answer) != 2:
         return (
             "the number of the largest cell has to be turned into a row and a column: "

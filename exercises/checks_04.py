@@ -27,7 +27,7 @@ def _tensor(
     if not isinstance(value, torch.Tensor):
         raise Wrong(
             f"{case} you returned {type(value).__name__}, not a tensor",
-            hint="does it end with return?",
+            hint="a tensor is wanted; does the last line begin with `return`?",
         )
     if tuple(value.shape) != shape:
         raise Wrong(
@@ -124,23 +124,22 @@ def _check_items(dataset: Any, folder: Path, transform: Callable) -> None:
         if item[0].shape[0] != 3:
             raise Wrong(
                 f"{case} an image {tuple(item[0].shape)}",
-                hint='gray pictures are to be RGB too: `picture.convert("RGB")`.',
+                hint="gray pictures, and those with a palette, are to be RGB too: "
+                '`picture.convert("RGB")`.',
             )
         if item[0].shape != image.shape or not torch.equal(item[0], image):
             raise Wrong(
-                f"{case} an image {tuple(item[0].shape)} with other pixels than the "
-                f"file's, {tuple(image.shape)}",
+                f"{case} an image {tuple(item[0].shape)}; the transform makes "
+                f"{tuple(image.shape)} with other numbers of this file",
                 hint="is the list of files sorted within each class, and does the "
-                "transform get the whole picture in RGB?",
+                "transform you were given get the whole picture in RGB?",
             )
 
 
 @exercise("04.1", "A dataset of your own")
 def check_picture_folder(PictureFolder: Any) -> None:
     names = random.sample(["ant", "bee", "cat", "dog", "eel", "fox", "gnu"], 4)
-    transform = random.choice(
-        [v2.PILToTensor(), v2.Compose([v2.PILToTensor(), v2.RandomInvert(1.0)])]
-    )
+    transform = v2.Compose([v2.PILToTensor(), v2.RandomInvert(1.0)])
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         _make_classes(folder, names)
@@ -184,6 +183,11 @@ class _Script:
             raise Wrong(
                 "you measure before the first epoch",
                 hint="train for an epoch, then measure: epochs count from 1.",
+            )
+        if self.ran > len(self.losses):
+            raise Wrong(
+                f"you train for more than {len(self.losses)} epochs, the most allowed",
+                hint="the last argument, `epochs`, says after how many the loop ends.",
             )
         return self.losses[self.ran - 1]
 
@@ -229,7 +233,7 @@ def check_fit_with_patience(fit_with_patience: Callable) -> None:
                 f"{case} train for {script.ran} epochs, wanted are {last}",
                 hint=_patience_hint(script.ran, last, losses),
             )
-        if type(answer) is not int or answer != best:
+        if not isinstance(answer, int | np.integer) or answer != best:
             raise Wrong(
                 f"{case} return {answer!r}, the best epoch was number {best}",
                 hint="the first of those, up to the stop, with the lowest loss; the "
@@ -259,13 +263,17 @@ def check_fit_with_patience(fit_with_patience: Callable) -> None:
 
 def _patience_hint(ran: int, last: int, losses: list[float]) -> str:
     """Return what to think of, after a wrong number of epochs."""
-    if ran < last and min(losses[:ran]) >= 1:
+    if 0 < ran < last and min(losses[:ran]) > 1:
         return (
             "you stop too soon: every loss below the best one is an improvement, "
             'however little. And does the best one start high enough, at float("inf")?'
         )
     if ran < last:
-        return "you stop too soon: after an improvement the waiting begins anew."
+        return (
+            "you stop too soon: wait until the best loss is `patience` epochs ago, and "
+            "begin the waiting anew after an improvement. Does the loop reach the last "
+            "epoch, and does `return` stand behind it?"
+        )
     if ran == len(losses):
         return (
             "after each epoch: how long ago was the best one (an equal loss is not "
@@ -374,10 +382,17 @@ def _pixel_hint(answer: torch.Tensor, moved: torch.Tensor, size: int) -> str:
 
 
 NEAR_HINTS = [  # for the first of these that is in the picture's description
-    ("white", "black and white are 255 apart: int8 and uint8 have no room for that."),
+    (
+        "white",
+        "black and white are 255 apart: int8 and uint8 have no room for that, and "
+        "-255 needs its absolute value.",
+    ),
     ("darker by", "what is 3 - 5 in uint8? And at most the limit includes the limit."),
     ("by exactly", "at most the limit includes the limit itself."),
-    ("one more", "the mean difference to each training picture is above the limit."),
+    (
+        "one more",
+        "the mean absolute difference to each training picture is above the limit.",
+    ),
     (
         "almost twice",
         "the mean absolute difference counts: no squares, and not the largest.",
@@ -444,11 +459,13 @@ def _near_hint(
         (uint8, (rows - others).float().mean(dim=2) <= limit),
         ("at most the limit includes the limit itself.", apart.mean(dim=2) < limit),
         (
-            "the absolute differences count, not squares.",
+            "the mean of the absolute differences counts: not their sum, no squares, "
+            "and not exact copies alone.",
             apart.square().mean(2) <= limit,
         ),
         (
-            "the mean of the differences counts, not the largest.",
+            "the mean of the absolute differences counts: no squares, no root of "
+            "their mean, and not the largest difference.",
             apart.amax(2) <= limit,
         ),
     ]
@@ -514,7 +531,7 @@ def check_flip_some(flip_some: Callable) -> None:
             raise Wrong(
                 f"{case} the shapes do not fit: {error}",
                 hint="coins is (B,), images (B, C, H, W): give coins three axes of "
-                "size 1.",
+                "size 1, and `torch.where` whole batches.",
             ) from None
         if not torch.equal(given, images):
             raise Wrong(
@@ -537,7 +554,10 @@ def _flip_hint(answer: torch.Tensor, images: torch.Tensor, lined: torch.Tensor) 
     """Return what to think of, after pictures that are flipped in a wrong way."""
     mirrored = images.flip(dims=[3])
     if torch.equal(answer, mirrored) or torch.equal(answer, images):
-        return "all pictures are treated alike: line up `coins` with the axis B."
+        return (
+            "all pictures are treated alike: line up `coins` with the axis B, and keep "
+            "what `flip` returns: it changes nothing in place."
+        )
     if torch.equal(answer, torch.where(lined, images, mirrored)):
         return "those whose coin is False are mirrored."
     for dim, what in (

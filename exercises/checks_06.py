@@ -48,8 +48,8 @@ def check_normalize(normalize: Callable) -> None:
                 raise
             raise Wrong(
                 f"{case} your function raised RuntimeError: {error}",
-                "a mean (3,) meets the last axis, the columns: reshape it to "
-                "(3, 1, 1), and the standard deviation, too.",
+                "mean and standard deviation must meet the channel axis, no other: "
+                "reshape both to (3, 1, 1). (3,) meets the last axis, the columns.",
             ) from None
         got = _tensor(
             answer,
@@ -151,7 +151,10 @@ def _mean_hint(
         "that is the mean farthest away.": torch.cdist(queries, means).argmax(dim=1),
     }
     if int(got.max()) >= len(means):
-        return "the number of classes is not always 3: `labels` says how many."
+        return (
+            "an answer is a class, the place of a mean and not of a photograph, and "
+            "counts from 0; how many classes there are, `labels` says."
+        )
     for hint, answers in others.items():
         if (got == answers).float().mean() > 0.99:
             return hint
