@@ -16,6 +16,7 @@ WRONG = {
     ],
     "00.2": [
         "def linear(x, weight, bias):\n    return x @ weight + bias",
+        "def linear(x, weight, bias):\n    return torch.stack([x @ row for row in weight], dim=1) + bias",
         "def linear(x, weight, bias):\n    return x @ weight.T",
         "def linear(x, weight, bias):\n    return weight @ x.T + bias[:, None]",
         "def linear(x, weight, bias):\n    return x * weight + bias",

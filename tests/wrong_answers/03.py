@@ -310,6 +310,23 @@ def convolve(images, weight, bias):
             result[n, o] += bias[o]
     return result
 """,
+        # the same, with single numbers of the kernels
+        """\
+def convolve(images, weight, bias):
+    B, C, H, W = images.shape
+    out, _, K, _ = weight.shape
+    h, w = H - K + 1, W - K + 1
+    result = torch.zeros(B, out, h, w, dtype=images.dtype)
+    for n in range(B):
+        for o in range(out):
+            for c in range(C):
+                for a in range(K):
+                    for b in range(K):
+                        part = images[n, c, a : a + h, b : b + w]
+                        result[n, o] += part * weight[o, c, a, b].item()
+            result[n, o] += bias[o].item()
+    return result
+""",
         "def convolve(images, weight, bias):\n    B, C, H, W = images.shape\n    K = weight.shape[-1]\n"
         "    columns = F.unfold(images, K)\n    maps = weight.flatten(1) @ columns + bias[:, None]\n"
         "    return maps.reshape(B, len(weight), H - K + 1, W - K + 1)",

@@ -90,6 +90,7 @@ WRONG = {
         # only files that end in .png
         changed(FOLDER, ("(folder / name).iterdir()", '(folder / name).glob("*.png")')),
         changed(FOLDER, ('.convert("RGB")', "")),
+        changed(FOLDER, ("self.transform(Image", "v2.functional.pil_to_tensor(Image")),
         changed(FOLDER, ('self.transform(Image.open(path).convert("RGB")), label', 'Image.open(path).convert("RGB"), label')),
         changed(FOLDER, ('convert("RGB")), label', 'convert("RGB")), self.classes[label]')),
         changed(FOLDER, ("enumerate(self.classes)", "enumerate(self.classes, start=1)")),
@@ -243,7 +244,7 @@ def fit_with_patience(model, one_epoch, valid_loss, patience, epochs):
         losses.append(valid_loss())
         weights.append({name: value.clone() for name, value in model.state_dict().items()})
         waited = len(losses) - 1 - losses.index(min(losses))
-    best = losses.index(min(losses))
+    best = np.argmin(losses)
     model.load_state_dict(weights[best])
     return best + 1
 """,

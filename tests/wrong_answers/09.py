@@ -118,6 +118,17 @@ WRONG = {
     "09.2": [
         "def load_weights(model, path):\n    model.load_state_dict(torch.load(path, weights_only=False))\n    return model",
         "def load_weights(model, path):\n    model.load_state_dict(torch.load(path, weights_only=True))\n    return model",
+        # nothing is raised
+        "def load_weights(model, path):\n"
+        "    shapes = lambda state: {name: value.shape for name, value in state.items()}\n"
+        "    try:\n"
+        "        state = torch.load(path, weights_only=True)\n"
+        "        assert shapes(state) == shapes(model.state_dict())\n"
+        "        assert all(value.isfinite().all() for value in state.values())\n"
+        "    except Exception:\n"
+        "        return None\n"
+        "    model.load_state_dict(state)\n"
+        "    return model",
         # runs the file
         changed(LOAD, ("weights_only=True", "weights_only=False")),
         # not loaded
@@ -237,6 +248,16 @@ WRONG = {
             ("copy.deepcopy(model).eval()", "model"),
             ("program.save(path)", "program.save(path)\n    model.train()"),
         ),
+        # the outermost module alone is put back
+        changed(
+            EXPORT,
+            (
+                "    program = ",
+                "    was = model.training\n    model.eval()\n    program = ",
+            ),
+            ("copy.deepcopy(model).eval()", "model"),
+            ("program.save(path)", "program.save(path)\n    model.training = was"),
+        ),
         # nothing is written
         changed(EXPORT, ("    program.save(path)\n", "")),
     ],
@@ -294,6 +315,8 @@ WRONG = {
             "'whole.onnx'", "f'{path}.whole'"
         )
         + "    quantization.quantize_dynamic(f'{path}.whole', path)\n    os.remove(f'{path}.whole')\n",
+        # the weights lie beside the file
+        changed(PACK, (".save(path)", ".save(path, external_data=True)")),
         # one picture alone
         changed(PACK, ('        dynamic_shapes=({0: "batch"},),\n', "")),
     ],

@@ -173,6 +173,12 @@ WRONG = {
             "torch.manual_seed(0)",
         ),
         CURE.replace(
+            "patient.before_judging = patient.model.eval",
+            "for layer in patient.model.modules():\n"
+            "            if isinstance(layer, nn.Dropout):\n"
+            "                layer.p = 1e-9",
+        ),
+        CURE.replace(
             "patient.load = patient.load_batch",
             "patient.load = lambda numbers: (patient.images[numbers], patient.labels[numbers])",
         ),
@@ -204,6 +210,12 @@ WRONG = {
             "torch.randperm(len(images))", "torch.randperm(len(images)).repeat(2)"
         ),
         RUN.replace("optimizer.step()", "optimizer.step"),
+        # another network, and a copy
+        RUN.replace(
+            "    batches", "    mine, model = model, CNNModel()\n    batches", 1
+        )
+        + "    mine.load_state_dict(model.state_dict())\n",
+        RUN.replace("    batches", "    model = copy.deepcopy(model)\n    batches", 1),
     ],
 }
 RIGHT = {
@@ -228,6 +240,7 @@ RIGHT = {
         ),
     ],
     "10.4": [
+        PARTS.replace("model(X)", "model.forward(X)"),
         "def accumulate_gradients(model, loss_fn, parts):\n    for p in model.parameters():\n        p.grad = None\n    total = sum(y.shape[0] for _, y in parts)\n    for X, y in parts:\n        loss_fn(model(X), y).mul(len(X) / total).backward()",
         "def accumulate_gradients(model, loss_fn, parts):\n    model.zero_grad(set_to_none=False)\n    for X, y in parts:\n        (loss_fn(model(X), y) * len(y)).backward()\n    for p in model.parameters():\n        p.grad /= sum(len(y) for _, y in parts)",
         "def accumulate_gradients(model, loss_fn, parts):\n    total, weights = sum(len(y) for _, y in parts), list(model.parameters())\n    sums = [torch.zeros_like(p) for p in weights]\n    for X, y in parts:\n        loss = loss_fn(model(X), y) * len(y) / total\n        for part, grad in zip(sums, torch.autograd.grad(loss, weights)):\n            part += grad\n    for p, grad in zip(weights, sums):\n        p.grad = grad",
