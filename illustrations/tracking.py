@@ -185,7 +185,7 @@ def plot_searches(searches: dict[str, list], epochs: int, budget: int) -> Any:
         epochs: of a whole run; only such runs count as a result.
         budget: epochs of a search.
     """
-    title = "Three ways to search, a line for each: most end close together"
+    title = "Three ways to search, each line a search: most end close together"
     axes = new_axes(2.9, 3, len(searches), len(searches), title)
     for number, (ax, (name, studies)) in enumerate(
         zip(axes, searches.items(), strict=True)
