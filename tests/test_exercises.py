@@ -10,6 +10,7 @@ import random
 import re
 import shutil
 import subprocess
+import symtable
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,14 @@ import exercises
 from exercises import __main__ as own
 from exercises import checks_08
 from tests.folders import finds
-from tests.notebooks import CHALLENGES, EXERCISES, answers, namespace
+from tests.notebooks import (
+    CHALLENGES,
+    EXERCISES,
+    answers,
+    namespace,
+    read,
+    statements,
+)
 
 WRONG, RIGHT = answers("WRONG"), answers("RIGHT")
 
@@ -78,6 +86,22 @@ def test_the_solution_passes(exercise):
     for _ in range(tries(exercise)):
         status, message = answer(exercise, exercise.solution)
         assert status == "solved", message
+
+
+def bound(source):
+    """Return the names that a source text gives to values, functions and modules."""
+    table = symtable.symtable(source, "source", "exec")
+    return {each.get_name() for each in table.get_symbols() if each.is_local()}
+
+
+@every_exercise
+def test_the_solution_takes_no_name_of_the_lessons(exercise):
+    starters = [each.starter.source for each in EXERCISES + CHALLENGES]
+    names = set()
+    for cell in read(exercise.path).cells:
+        if statements(cell) and cell.source not in starters:
+            names |= bound(cell.source)
+    assert not bound(exercise.solution) & names - {"_"}
 
 
 @every_exercise
