@@ -156,6 +156,7 @@ def check_f_beta(f_beta):
     counts = [
         (draw(3, 8), fn + draw(2, 6), fn, draw(6, 20), None),
         (draw(3, 8), fn, fn + draw(2, 6), draw(6, 20), 0.5),
+        *((draw(3, 8), draw(1, 6), draw(1, 6), draw(6, 20), None) for _ in range(3)),
         (draw(3, 8), 0, 0, draw(6, 20), None),
         (0, 0, 4, 9, None),
         (0, 5, 0, 9, None),

@@ -150,14 +150,15 @@ def verdict(error: BaseException) -> tuple[int, str]:
     # In a loader's process the message comes last.
     line = lines[-1 if lines[0].startswith("Caught") else 0]
     if isinstance(error, KeyboardInterrupt):
-        line = line if error.args else "nothing had begun"
+        line = line if error.args else "before its end"
         return 143 if isinstance(error, Ended) else 130, f"interrupted: {line}"
     is_torchs = isinstance(error, RuntimeError) and re.search(NO_MEMORY, str(error))
     if is_torchs or isinstance(error, MemoryError):
         return 3, (
             f"error: there is too little memory, or a process was killed for it "
-            f"({line}): choose a smaller --batch-size, --image-size or model, or fewer "
-            "--num-workers; finished epochs are kept, --resume goes on with them"
+            f"({line}): choose a smaller --batch-size, --image-size or model; or, to "
+            "go on with finished epochs, --resume with a larger --accumulate or fewer "
+            "--num-workers"
         )
     if isinstance(error, FloatingPointError | ValueError | OSError):
         return 4 if isinstance(error, FloatingPointError) else 2, f"error: {line}"
@@ -171,8 +172,12 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: by default those of this program, which SIGTERM then ends as Ctrl-C.
 
     Returns:
-        The exit status: 0; 1 for an error that nobody foresaw, 2 for bad input, 3 if
-        memory ran out, 4 if a training became NaN, 130 for Ctrl-C, 143 for SIGTERM.
+        The exit status: 0; 2 for bad input, 3 if memory ran out, 4 if a training became
+        NaN, 130 for Ctrl-C, 143 for SIGTERM.
+
+    Raises:
+        SystemExit: 2 for words that are no command or option, 0 after --help.
+        Exception: what nobody foresaw, as it is; the program then ends with 1.
     """
     if arguments is None:
         arguments = sys.argv[1:]

@@ -3,6 +3,7 @@
 
 import contextlib
 import io
+import math
 import signal
 import socket
 import time
@@ -37,11 +38,12 @@ class HastyFile(io.BytesIO):
         return super().read(size)
 
 
-def read_upload(upload: dict | None) -> Image.Image:
+def read_upload(upload: dict | None, max_pixels: int = 12_000_000) -> Image.Image:
     """Return an uploaded picture in RGB.
 
     Args:
         upload: what gradio says of a file; "path" is where.
+        max_pixels: a larger picture is refused.
 
     Raises:
         gr.Error: if there is none or it cannot be read; the visitor sees its message.
@@ -50,7 +52,7 @@ def read_upload(upload: dict | None) -> Image.Image:
         raise gr.Error("Choose a picture first.", print_exception=False)
     try:
         file = HastyFile(Path(upload["path"]).read_bytes())
-        return read_picture(file, name="The file", max_pixels=12_000_000)
+        return read_picture(file, name="The file", max_pixels=max_pixels)
     except ValueError as error:
         reason = str(error).rpartition(":")[0]  # after it: advice for folders
     except OSError:
@@ -104,12 +106,14 @@ def build_app(
     Raises:
         FileNotFoundError, ValueError: if an example is missing or broken.
     """
+    limit = min(predictor.max_pixels, 12_000_000)  # of pixels, or the largest example's
     for path in examples:
-        read_picture(path)
+        picture = read_picture(path, max_pixels=predictor.max_pixels)
+        limit = max(limit, math.prod(picture.size))
     pool = ThreadPoolExecutor(2)  # torch keeps memory for each thread it meets
 
     def predict(upload: dict | None) -> dict:
-        best = pool.submit(lambda: predictor(read_upload(upload))[:3]).result()
+        best = pool.submit(lambda: predictor(read_upload(upload, limit))[:3]).result()
         bars = [{"label": name, "confidence": prob} for name, prob in best]
         is_sure = best[0][1] >= predictor.unsure_below
         label = best[0][0] if is_sure else "not sure"
@@ -154,7 +158,7 @@ def serve(app: gr.Blocks, *, port: int = 0, wait: bool = True) -> str:
             socket.create_server((host, port)).close()
             break
     else:
-        raise OSError(f"{port} is no free port: choose another, 1 to 65535")
+        raise OSError(f"{port} is no free port of {host}: choose another, 1 to 65535")
     app.state_session_capacity = 100  # of visitors: each has a copy of the page
     page = gr.mount_gradio_app(
         fastapi.FastAPI(),

@@ -1,6 +1,8 @@
 # Written by tools/export.py from 04_custom_datasets.ipynb: edit there, not here.
 """Zips, unpacked completely or not at all."""
 
+import lzma
+import os
 import re
 import stat
 import zipfile
@@ -45,7 +47,7 @@ def unpack(
 
     Args:
         archive: path of the zip.
-        folder: made if it is missing; one that has content is left alone.
+        folder: made if it is missing, so not "."; one with content is left alone.
         max_bytes: limit for the members' total size, unpacked.
 
     Raises:
@@ -60,10 +62,25 @@ def unpack(
         raise missing("file", archive)
     try:
         with zipfile.ZipFile(archive) as opened:
-            check_members(archive, opened.infolist(), max_bytes)
+            members = opened.infolist()
+            check_members(archive, members, max_bytes)
+            with open(archive, "rb") as file:
+                file.seek(-min(2**16 + 22, archive.stat().st_size), os.SEEK_END)
+                end = file.read().rpartition(b"PK\5\6")[2]  # the zip's last record
+            told = int.from_bytes(end[6:8], "little")  # 2**16 - 1: too many to tell
+            if told not in (len(members) % 2**16, 2**16 - 1):
+                raise zipfile.BadZipFile("members are missing")
             with whole_folder(folder) as temporary:
                 opened.extractall(temporary)
-    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        UnicodeError,
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+    ) as error:
         if not any(folder.glob("*")):  # else another process was faster
             raise OSError(
                 f"cannot unpack {archive} into {folder} ({error}): fetch it again, or "

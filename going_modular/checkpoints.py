@@ -101,12 +101,11 @@ def read_plain(path: str | Path) -> Any:
     Raises:
         FileNotFoundError: if there is no such file.
         PermissionError: if it may not be read.
-        ValueError: if it is damaged or holds anything else.
+        ValueError: if it is damaged or holds anything else. (A file in the format from
+            before PyTorch 1.6 has no checksum: there a changed weight is not seen.)
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"{path} does not exist; check the path, or save it first"
-        )
+        raise FileNotFoundError(f"{path} is no file: check the path, or save it first")
     try:
         with open(path, "rb") as file, warnings.catch_warnings(action="ignore"):
             if file.read(2) == b"PK":  # torch.load itself compares no checksum
@@ -119,7 +118,9 @@ def read_plain(path: str | Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
     except (PermissionError, MemoryError):
         raise
-    except Exception:  # a damaged file can make the reader stumble anywhere
+    except Exception as error:  # a damaged file can make it stumble anywhere
+        if "DefaultCPUAllocator" in str(error):  # PyTorch's MemoryError
+            raise
         raise ValueError(
             f"{path} holds no plain weights: it is damaged, or it holds a pickled "
             "object, which is refused because loading one can run any code. Save the "
@@ -156,10 +157,12 @@ def check_fit(
             "save it with save_model"
         )
     own = model.state_dict()
-    names = {re.sub(WRAPPERS, "", name): name for name in own}  # some look wrapped
-    state = {re.sub(WRAPPERS, "", str(name)): value for name, value in state.items()}
-    state.pop("n_averaged", None)
-    state = {names.get(name, name): value for name, value in state.items()}
+    if state.keys() != own.keys():
+        names = {re.sub(WRAPPERS, "", name): name for name in own}  # some look wrapped
+        state = {re.sub(WRAPPERS, "", str(name)): each for name, each in state.items()}
+        if "n_averaged" not in names:
+            state.pop("n_averaged", None)
+        state = {names.get(name, name): value for name, value in state.items()}
     if not compare:
         return state
     facts, wanted = (
@@ -217,7 +220,7 @@ def lock_folder(path: str | Path) -> Iterator[None]:
     """Keep a folder, made if it is missing, for this process within the block.
 
     The system ends that with the process, however it ends. What a killed process left
-    half written is removed.
+    half written of NAME.pt is removed; of other files, when they are written anew.
 
     Raises:
         OSError: if another process has the folder, or it cannot be written.

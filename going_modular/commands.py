@@ -172,6 +172,7 @@ def profile_command(trace: str | None = None, **settings: Any) -> None:
     if trace:  # before the work
         with whole_file(trace):
             pass  # raises if it cannot be written
+        Path(trace).unlink()  # the work may fail, and be tried again
     config = Config(**settings)
     batch_size = config.batch_size
     images = torch.rand(batch_size, 3, config.image_size, config.image_size)
@@ -186,6 +187,8 @@ def profile_command(trace: str | None = None, **settings: Any) -> None:
     flops = count_flops(model, images.to(device))
     if next(model.parameters()).requires_grad:
         flops *= 3  # backward is two more, but not if frozen
+    elif config.unfreeze:
+        print("the GFLOP are without the backward pass of the blocks set free")
     limit = matmul_rate(device, PRECISIONS[config.precision])
     print(
         f"{config.model} on {device}, {config.precision}: {batch_size / seconds:,.0f} "
@@ -193,11 +196,10 @@ def profile_command(trace: str | None = None, **settings: Any) -> None:
         f"{flops / seconds / 1e9:,.1f} of {limit / 1e9:,.1f} GFLOP a second that "
         f"matrix products reach here: {flops / seconds / limit:.0%}"
     )
-    rows = profile_model(step, trace=trace)
-    if trace:
-        print(f"the trace is in {trace}: open it at https://ui.perfetto.dev")
-    for row in rows[:10]:
+    for row in profile_model(step, trace=trace)[:10]:
         print(
             f"{row['share']:6.1%} {row['ms']:9.2f} ms {row['calls']:6.0f} calls  "
             f"{row['operation']}"
         )
+    if trace:
+        print(f"the trace is in {trace}: open it at https://ui.perfetto.dev")

@@ -54,7 +54,7 @@ class Config:
         valid_share: share of the training pictures to validate on, such as 0.2, if
             there is no folder valid/
         epochs: passes over the training pictures
-        batch_size: pictures per step, in each process
+        batch_size: pictures per step of all processes; as --batch-size, of each
         lr: the schedule's highest learning rate
         schedule: constant, step, cosine, one_cycle or warmup_cosine
         weight_decay: AdamW's weight decay
@@ -72,14 +72,16 @@ class Config:
         num_heads: vit: attention heads
         mlp_dim: vit: hidden units of a block's MLP
         precision: fp32, bf16, fp16 or bf16_weights
-        accumulate: micro-batches per step: less memory, equal gradients
+        accumulate: micro-batches per step: less memory; equal gradients, except with a
+            batch norm in training
         compile: compile the model first; pays in long trainings
         tracker: none, tensorboard, wandb (offline) or mlflow
         max_pixels: pictures that are larger are refused
         deterministic: equal results in every run, also on a GPU
 
     Raises:
-        ValueError: if a value has another type, or a number is out of its range.
+        ValueError: if a value has another type, a number is out of its range, a word is
+            none of WORDS, or there are more micro-batches than pictures in a batch.
     """
 
     data: str = "data/cat_dog_horse"
@@ -178,7 +180,8 @@ def check_new(path: str | Path | None, option: str) -> None:
         raise FileExistsError(f"{path} is there already: choose another {option}")
 
 
-OTHERS = {"class_names", "versions", "pictures", "unsure_below"}  # in config.json too
+# in config.json too
+OTHERS = {"class_names", "versions", "pictures", "trainable", "unsure_below"}
 
 
 def read_config(folder: str | Path) -> tuple[Config, list[str]]:

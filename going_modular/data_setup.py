@@ -41,7 +41,7 @@ def create_transforms(
         augment: of training images at random: "none"; "light", flip and rotate by up
             to 30 degrees; "strong", zoom in, flip, and one change of TrivialAugment.
         mean: what to subtract from each channel of 0..1; None for no normalization.
-        std: what to divide by afterward.
+        std: what to divide by afterward; needed if there is a mean.
         resize: "squash" to a square, "crop" its middle, or "pad" it with black.
 
     Returns:
@@ -76,7 +76,7 @@ class EpochBatches(Sampler):
     """Batches of (index, seed) pairs, decided by (seed, epoch) alone.
 
     The last may be smaller, but a lone last picture joins the batch before: a batch
-    norm cannot learn from one.
+    norm cannot learn from one whose maps have shrunk to 1 × 1.
 
     Where several processes train together, each gets its part of every batch here,
     before any picture is read.
@@ -177,7 +177,7 @@ def create_dataloaders(
     if train.classes != test.classes:
         raise ValueError(
             f"{train.folder} and {test.folder} must hold the same classes: only one "
-            f"has {sorted({*train.classes} ^ {*test.classes})}"
+            f"has {sorted({*train.classes} ^ {*test.classes}) or 'another order'}"
         )
     train_dataloader, test_dataloader = (
         DataLoader(

@@ -38,8 +38,8 @@ class FashionMNISTTensors(Dataset):
     """Fashion-MNIST in memory: 60,000 training images or 10,000 test images.
 
     An item is (image (1, 28, 28) float32 in 0..1, label int in 0..9), as torchvision's
-    FashionMNIST gives it with ToTensor. A list of indices gives a whole batch at once:
-    (images (B, 1, 28, 28) float32, labels (B,) int64).
+    FashionMNIST gives it with ToTensor. ``__getitems__`` gives a whole batch for a list
+    of indices at once: (images (B, 1, 28, 28) float32, labels (B,) int64).
 
     Attributes:
         images: (N, 1, 28, 28) uint8.

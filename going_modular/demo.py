@@ -131,6 +131,8 @@ def build_demo(
         for module in ["__init__", *modules]:
             shutil.copy(package / f"{module}.py", made / "going_modular")
         for number, path in enumerate(examples, 1):
-            read_picture(path)  # raises for a broken one
+            read_picture(
+                path, max_pixels=predictor.max_pixels
+            )  # raises for a broken one
             shutil.copy(path, made / f"examples/{number}{Path(path).suffix.lower()}")
     return folder

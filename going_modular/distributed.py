@@ -90,7 +90,8 @@ def process_group() -> Iterator[Group]:
         gc.collect()  # a model that outlives its group can crash Python's way out
         distributed.barrier()
     except Exception as error:
-        if isinstance(error, distributed.DistError) or "gloo" in str(error).lower():
+        is_gloos = isinstance(error, RuntimeError) and "gloo" in str(error).lower()
+        if isinstance(error, distributed.DistError) or is_gloos:
             raise_lost()
         if rank > 0 and not isinstance(error, ConnectionAbortedError):
             signal.signal(signal.SIGTERM, signal.SIG_DFL)

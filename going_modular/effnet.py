@@ -152,8 +152,8 @@ def create_effnet_lite0_model(
         image_size: side length of the transform's images, in pixels.
 
     Returns:
-        model: (B, 3, H, W) -> logits (B, num_classes); transform: PIL image or uint8
-        (..., 3, H, W) -> float32 (..., 3, image_size, image_size), normalized.
+        model: (B, 3, H, W) -> logits (B, num_classes); transform: PIL image in RGB or
+        uint8 (..., 3, H, W) -> float32 (..., 3, image_size, image_size), normalized.
     """
     model: Any = freeze(load_lite0_weights(EfficientNetLite0()))
     model.classifier[-1] = nn.Linear(1280, num_classes)

@@ -68,12 +68,13 @@ def train_step(
         optimizer: holds the model's parameters.
         device: where to compute.
         scheduler: stepped after every batch.
-        metric: (outputs, y) -> mean over the batch; see ``find_inverse``.
+        metric: (outputs, y) -> mean over the batch, a 0-d tensor; see ``find_inverse``.
         max_norm: gradients longer than this, together, are scaled down to it.
         update: called in place of ``update_weights``.
 
     Returns:
-        (loss, metric), exact means over the samples while they were trained on.
+        (loss, metric), means over the samples while they were trained on: exact, unless
+        labels of -100 are left out, for a batch counts by len(y).
 
     Raises:
         ValueError: if there are no batches, or the arguments do not fit each other.
@@ -153,14 +154,15 @@ def train_epochs(
     Arguments are those of ``train_step``, and so are the options, max_norm and update.
     first_epoch is where an interrupted training goes on. per_batch: if True, the
     scheduler steps after every batch, else epoch; by default as PyTorch documents, True
-    for OneCycleLR and CyclicLR.
+    for OneCycleLR and CyclicLR. ReduceLROnPlateau gets the test loss, for mode min.
 
     Yields:
         {"epoch", "train_loss", "train_acc", "test_loss", "test_acc"}; or a metric's
         ``__name__`` for "acc".
 
     Raises:
-        ValueError, FloatingPointError: as ``train_step``, naming the epoch.
+        ValueError: as ``train_step``, or if epochs is below 1.
+        FloatingPointError: as ``train_step``, naming the epoch.
     """
     if epochs < 1:
         raise ValueError(f"epochs is {epochs}; train for at least 1")

@@ -108,7 +108,13 @@ def plot_confusion(evaluation: Evaluation) -> Any:
     shown = wrong.argsort(descending=True)[:30].sort().values
     title = f"{wrong.sum()} mistakes in {matrix.sum()} pictures"
     labels = [names[label] for label in shown]
-    return plot_confusion_matrix(matrix[shown][:, shown], labels, title).figure
+    ax = plot_confusion_matrix(matrix[shown][:, shown], labels, title)
+    # Colors are shares of all pictures of the class, also of those in no column.
+    shares = (matrix / matrix.sum(dim=1, keepdim=True).clamp(min=1))[shown][:, shown]
+    ax.images[0].set_data(shares.numpy())
+    for text, share in zip(ax.texts, shares.flatten(), strict=True):
+        text.set_color("white" if share > 0.5 else "black")
+    return ax.figure
 
 
 def plot_reliability(evaluation: Evaluation) -> Any:

@@ -56,7 +56,7 @@ class Experiment:
 
     @property
     def described(self) -> dict[str, Any]:
-        """What config.json says: config, class names, versions and pictures."""
+        """What config.json says: config, class names, versions, pictures and more."""
         return vars(self.config) | {
             "class_names": self.class_names,
             "versions": {
@@ -64,6 +64,7 @@ class Experiment:
                 "torch": str(torch.__version__),
             },
             "pictures": self.pictures,
+            "trainable": sum(each.requires_grad for each in self.model.parameters()),
         }
 
 
@@ -129,19 +130,9 @@ def setup(
     update.forward = compile_model(model, device) if config.compile else model
     if group.size > 1:
         update.forward = DistributedDataParallel(update.forward)
-    return Experiment(
-        config,
-        device,
-        *found,
-        model,
-        optimizer,
-        scheduler,
-        update,
-        group,
-        choose_loss(config, counts, device),
-        pictures,
-        notes,
-    )
+    learns = model, optimizer, scheduler, update, group
+    loss_fn = choose_loss(config, counts, device)
+    return Experiment(config, device, *found, *learns, loss_fn, pictures, notes)
 
 
 ROW = "epoch", "train_loss", "train_acc", "valid_loss", "valid_acc", "valid_balanced"
@@ -226,6 +217,7 @@ def run(
 
     Raises:
         ValueError, FloatingPointError: as ``train_epochs``.
+        OSError: as ``whole_file``, if ``out`` cannot be written.
     """
     out, made, config, rows = Path(out), experiment, experiment.config, [*rows]
     is_main = made.group.rank == 0

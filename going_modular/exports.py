@@ -53,7 +53,8 @@ def write_export(format: str, predictor: Any, target: Path, data: Path) -> None:
     from going_modular.pictures import list_pictures, read_picture
 
     def some(part: str, count: int) -> list[str]:
-        paths = list_pictures(find_splits(data)[part])
+        splits = find_splits(data)  # which may have train, or valid, alone
+        paths = list_pictures(splits.get(part) or [*splits.values()][0])
         return paths[:: max(len(paths) // count, 1)][:count]
 
     if format == "demo":
@@ -99,7 +100,8 @@ def export_command(
             training's
 
     Raises:
-        FileExistsError: if the file or folder to write exists already.
+        FileExistsError: if ``to``, or the run's web or demo, exists already; its
+            model.onnx and model_int8.onnx are written anew.
     """
     from going_modular.predictions import Predictor
 
@@ -107,7 +109,9 @@ def export_command(
     target = Path(to or run_files(run)[0] / EXPORTS[format])
     check_new(target if format == "web" else to, "--to")
     config = predictor.config
-    write_export(format, predictor, target, Path(data or config.data))
+    kept = json.loads((run_files(run)[0] / "config.json").read_bytes())
+    data = data or kept.get("data", "--data, not given")  # save leaves it out
+    write_export(format, predictor, target, Path(data))
     files = [path for path in [target, *target.rglob("*")] if path.is_file()]
     print(f"{target}: {sum(path.stat().st_size for path in files) / 1e6:.2f} MB")
     if format == "web":

@@ -33,7 +33,8 @@ SPLITS = {  # how folders are called -> what they are
 
 def name_split(folder: Path) -> str | None:
     """Return "train", "valid" or "test" if a folder is called so, as test_set is."""
-    words = {*re.split(r"[\W_]+", folder.name.lower())} - {"set", "images", "seg"}
+    words = {*re.split(r"[\W_]+", folder.name.lower())}
+    words -= {"set", "images", "seg", "data"}
     return SPLITS.get(*words) if len(words) == 1 else None
 
 
@@ -51,6 +52,8 @@ def find_splits(data: str | Path) -> dict[str, Path]:
     folder = Path(data).expanduser()
     if not folder.is_dir():
         archive = Path(f"{str(folder).removesuffix('.zip')}.zip")
+        if folder.suffix.lower() == ".zip":  # or .ZIP
+            archive = folder
         if not archive.is_file():
             raise missing("folder", folder)
         folder = unpack(archive, archive.with_suffix(""))
@@ -204,7 +207,8 @@ def check_folder(
             is_leak = len({split for split, _ in twins}) > 1
             title = "in two splits" if is_leak else "twice in one"
             findings[title].append(" = ".join(path for _, path in twins))
-    sizes = sorted((size for size, _ in places), key=math.prod)
+    sizes = [size for (size, _), twins in places.items() for _ in twins]
+    sizes.sort(key=math.prod)
     if sizes:
         shown = (sizes[0], sizes[len(sizes) // 2], sizes[-1])
         shown = ", ".join(f"{width} × {height}" for width, height in shown)

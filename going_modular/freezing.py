@@ -56,7 +56,10 @@ def unfreeze_last(model: nn.Module, count: int) -> nn.Module:
     while 0 < len(blocks) < 3:  # nearly all is in one, such as "features"
         sizes = [sum(p.numel() for p in block.parameters()) for block in blocks]
         place = sizes.index(max(sizes))
-        blocks[place : place + 1] = split_blocks(blocks[place])
+        parts = split_blocks(blocks[place])
+        if not parts:  # a single layer
+            break
+        blocks[place : place + 1] = parts
     if not 0 <= count <= len(blocks):
         raise ValueError(
             f"unfreeze is {count}, but {type(model).__name__} has {len(blocks)} blocks"

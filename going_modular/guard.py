@@ -110,5 +110,5 @@ class Connection(H11Protocol):
         return timer.when() if timer else math.inf
 
     def data_received(self, data: bytes) -> None:
-        self.conn.receive_data(data)  # the timer runs until a whole request is there
+        self.conn.receive_data(data)  # the timer runs until a request's head is there
         self.handle_events()

@@ -49,9 +49,10 @@ KEPT_BYTES = 4 * 2**30  # images of up to so many bytes in all are kept in memor
 class ImageFolderDataset(Dataset):
     """Pictures in class folders, such as folder/cat/1.png; items are (image, label).
 
-    An index may be a pair (index, seed): the item's random changes are then drawn
+    An index may be a pair (index, seed): what torch draws for the item then comes
     from that seed, and torch's random state is left as it was. So an image is the same
-    in whichever process, and in whichever batch, it is made.
+    in whichever process, and in whichever batch, it is made, unless its transform
+    draws from elsewhere, such as ``random`` or NumPy.
 
     Args:
         folder: the folder that holds one folder per class.
@@ -106,7 +107,8 @@ class ImageFolderDataset(Dataset):
     def keep(self, prepare: Callable, num_workers: int = 0) -> list[str]:
         """Read all pictures and keep what ``prepare`` makes of them in memory.
 
-        If that would be more than KEPT_BYTES, ``prepare`` runs at each access instead.
+        If the first is a tensor, and all of its size would be more than KEPT_BYTES,
+        ``prepare`` runs at each access instead, and the others are not looked at here.
 
         Args:
             prepare: from PIL image to, most often, a tensor; run once per picture.
@@ -115,7 +117,7 @@ class ImageFolderDataset(Dataset):
         Returns:
             What is wrong with the pictures that cannot be used, for ``refuse_broken``.
         """
-        self.prepare = prepare
+        self.prepare, self.kept = prepare, None
         paths: Any = [path for path, _ in self.samples]
         read: Any = self.try_read
         items = DataLoader(
@@ -172,6 +174,8 @@ class ImageFolderDataset(Dataset):
                     torch.default_generator.manual_seed(seed)
                 path, label = self.samples[index]
                 image = self.read(path) if self.kept is None else self.kept[index]
+                if isinstance(image, torch.Tensor):
+                    image = image.clone()  # a transform may change it in place
                 items.append(
                     (self.transform(image) if self.transform else image, label)
                 )
@@ -182,5 +186,5 @@ def refuse_broken(errors: list[str]) -> None:
     """Raise ValueError with all that is wrong with pictures, if there is anything."""
     if errors:
         text = "; ".join(errors)
-        more = ", or raise the limit with --max-pixels" if "pixels" in text else ""
+        more = ", or raise the limit with --max-pixels" if " pixels, " in text else ""
         raise ValueError(f"pictures that cannot be used, {len(errors)}: {text}{more}")

@@ -61,7 +61,7 @@ def benchmark(
         device: where they compute, by default the best one.
 
     Raises:
-        ValueError: if there is no function or no round.
+        ValueError: if there is no function or no round, or warmup is negative.
     """
     if not functions or repeats < 1 or warmup < 0:
         raise ValueError("functions and repeats need at least 1, warmup at least 0")
@@ -92,7 +92,7 @@ def list_costs(averages: list, events: list[dict], steps: int) -> list[dict]:
     """Return ``profile_model``'s rows, from what the profiler recorded of some steps.
 
     The averages hold more than operations: a GPU driver's calls (cudaLaunchKernel), the
-    profiler's own work. Only the trace's events say which is which.
+    profiler's own work. They do not say which is which; the trace's events do.
     """
     names = {event["name"] for event in events if event.get("cat") == "cpu_op"}
     found = [
@@ -132,13 +132,16 @@ def profile_model(
     Returns:
         Rows {"operation", "calls", "ms", "share"}: calls and milliseconds of one step.
         An operation's time is its own, without the operations that it calls, on the
-        GPU if there is one, else on the CPU. The shares, 0..1, add up to 1.
+        GPU if kernels were recorded there, else on the CPU. The shares, 0..1, add up
+        to 1.
 
     Raises:
-        ValueError: if steps is below 1.
+        ValueError: if steps is below 1, or trace is to be compressed.
     """
     if steps < 1:
         raise ValueError(f"{steps} steps are none to measure: take at least 1")
+    if str(trace).endswith(".gz"):
+        raise ValueError(f"{trace} would be compressed: choose a name in .json")
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else it writes to stderr
     device = get_device()  # asks the device, which is no part of a step
     for _ in range(warmup):
@@ -166,14 +169,19 @@ def count_flops(model: nn.Module, images: torch.Tensor) -> int:
         model: is in evaluation mode meanwhile.
         images: (B, C, H, W), on the model's device.
     """
-    counter = FlopCounterMode(display=False)
-    with (
-        model_mode(model, training=False),
-        torch.inference_mode(),
-        sdpa_kernel(SDPBackend.MATH),  # not every device's fused attention is counted
-        counter,
-    ):
-        model(images)
+    counter, mha = FlopCounterMode(display=False), torch.backends.mha
+    was_fast = mha.get_fastpath_enabled()
+    try:
+        mha.set_fastpath_enabled(False)  # it is one operation, which is not counted
+        with (
+            model_mode(model, training=False),
+            torch.inference_mode(),
+            sdpa_kernel(SDPBackend.MATH),  # fused attention is not always counted
+            counter,
+        ):
+            model(images)
+    finally:
+        mha.set_fastpath_enabled(was_fast)
     return counter.get_total_flops()
 
 

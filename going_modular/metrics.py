@@ -56,11 +56,13 @@ def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
                 )
             labels = labels.argmax(dim=1)
     else:  # in one expression, since an "if" would wait for a GPU
-        is_label = (logits == logits.round().abs()).all() & (logits > 1).any()
+        is_whole = (logits == logits.round().abs()) & logits.isfinite()
+        is_label = is_whole.all() & (logits > 1).any()
         predictions = torch.where(is_label, logits, logits > 0)
         labels = labels.float().round()  # MixUp's of two classes
     right = predictions == labels.reshape(predictions.shape)
-    return right.sum() / (labels != -100).sum()  # -100: PyTorch's label for "ignore"
+    counted = labels.float() != -100  # PyTorch's label for "ignore"; in uint8 it is 156
+    return right.sum() / counted.sum()
 
 
 def accuracy_fn(y_true: torch.Tensor, y_pred: torch.Tensor) -> float:
@@ -131,8 +133,10 @@ def find_inverse(
     inverse = None
     if not ((outputs < 0) | (outputs > 1)).any():
         # constant outputs, or zeros and ones, may well have a sum of 1
-        is_simple = ((outputs == outputs[:1]) | (outputs == outputs.round())).all()
-        if outputs.ndim > 1 and ((outputs.sum(dim=1) - 1).abs() < 1e-4).all():
+        is_same = (outputs == outputs[:1]) & (len(outputs) > 1)  # one tells nothing
+        is_simple = (is_same | (outputs == outputs.round())).all()
+        has_classes = outputs.ndim > 1 and outputs.shape[1] > 1
+        if has_classes and ((outputs.sum(dim=1) - 1).abs() < 1e-4).all():
             inverse = None if is_simple else torch.log
         else:
             with model_mode(model, training=False), torch.no_grad(), Saturated():

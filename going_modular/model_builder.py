@@ -175,7 +175,7 @@ def create_effnetb2_model(
     """Return (model, transform): EfficientNet-B2 with ImageNet weights and a new head.
 
     Only the head, 1408 -> num_classes, is trainable. The transform takes a PIL image
-    to (3, 288, 288) float32.
+    in RGB to (3, 288, 288) float32.
 
     Args:
         num_classes: number of logits.
@@ -191,9 +191,11 @@ def create_effnetb2_model(
         state = weights.get_state_dict(
             progress=False, check_hash=True, weights_only=True
         )
-    except (OSError, RuntimeError) as error:  # no connection, or a damaged download
+    except Exception as error:  # no connection, or a damaged file
+        known = isinstance(error, OSError | RuntimeError)
+        reason = error if known else "the file is damaged"
         raise OSError(
-            f"the weights of EfficientNet-B2 cannot be fetched ({error}). "
+            f"the weights of EfficientNet-B2 cannot be fetched ({reason}). "
             f"Fetch {weights.url} where there is internet and put the file into "
             f"{torch.hub.get_dir()}/checkpoints; or use create_effnet_lite0_model, "
             "whose weights came with pip."

@@ -52,7 +52,9 @@ def build_torchvision(name: str, config: Config, num_classes: int) -> Any:
 
 
 def pretrained_torchvision(name: str, config: Config, num_classes: int) -> Any:
-    """Return it with ImageNet's weights, frozen where they fit: all but the head.
+    """Return it with ImageNet's weights, frozen where they fit.
+
+    That is all but the head and, of a ViT at another image_size, the positions.
 
     The last ``config.unfreeze`` blocks are free as well. Without the weights' file in
     torch's cache it is untrained, and says so; but it stands still all the same if

@@ -56,11 +56,11 @@ def export_onnx(
         ValueError: if no file computes what the model does, for any B.
         OSError: as ``whole_file``.
     """
-    import onnx
-
     model = copy.deepcopy(model).cpu().eval()
     shape = (channels, image_size, image_size)
     try:
+        import onnx
+
         content = torch.onnx.export(
             model,
             (torch.zeros(2, *shape),),  # a batch of 1 would be taken for a constant
@@ -76,6 +76,8 @@ def export_onnx(
                 wanted = model(images)
                 limit = 1e-3 * (1 + wanted.abs().max().item())
                 torch.testing.assert_close(found, wanted, atol=limit, rtol=0)
+    except ImportError as error:
+        raise ValueError(f"{error}: pip install onnx onnxscript onnxruntime") from None
     except Exception as error:  # each layer of the exporter has its own
         cause = " ".join(str(error.__cause__ or error).split())
         raise ValueError(
@@ -104,7 +106,7 @@ def quantize(
         OSError: as ``whole_file``.
     """
     import onnx
-    from onnxruntime import quantization  # here: to export takes no onnxruntime
+    from onnxruntime import quantization  # here: it takes a while
 
     feeds = ({"images": images.cpu().numpy()} for images in batches)
 

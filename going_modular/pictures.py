@@ -64,14 +64,14 @@ def as_rgb(picture: Image.Image) -> Image.Image:
 
 MAX_PIXELS = 50_000_000  # the largest picture that is decoded, such as 8,000 by 6,250
 MAX_SCANS = 100  # of a JPEG; honest ones have about 10
-SCAN = re.compile(rb"\xff\xda\0[\x06\x08\x0a\x0c][\x01-\x04]")  # how one begins
+SCAN = re.compile(rb"\xff\xda\0[\x08\x0a\x0c\x0e][\x01-\x04]")  # how one begins
 START = 2**18  # bytes in which a file must say what it is
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # no others are decoded
 EXTENSIONS = tuple(
     ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS
 )
 SIGNATURES = {  # how a file begins -> what it is
-    rb"$": "empty, 0 bytes",
+    rb"\Z": "empty, 0 bytes",
     rb".{4}ftyp(he|mif1|msf1)": "a HEIC photo, as phones save them",
     rb".{4}ftypavi": "an AVIF picture, damaged or not known to this Pillow",
     rb".{4}ftypcrx|.{8}CR\x02|FUJIFILMCCD|IIRO|IIU\0": "a camera's raw photograph",
@@ -85,6 +85,7 @@ SIGNATURES = {  # how a file begins -> what it is
     rb"version https://git-lfs": "a pointer of Git LFS (git lfs pull fetches it)",
     rb"II\*\0|MM\0\*": "a TIFF of a kind that is not known",
     rb"\xff\xd8|\x89PNG|GIF8|RIFF.{4}WEBP": "a damaged picture",
+    rb"P[1-7]\s|8BPS|DDS |\0\0[\1\2]\0": "a picture of a kind that is not read",
     rb"": "not a picture",
 }
 
@@ -95,6 +96,7 @@ def open_picture(file: BinaryIO) -> Image.Image:
     Raises:
         RefusedPicture: if it is something else, which is told.
     """
+    file.seek(0)
     start = file.read(START)
     file.seek(0)
     try:
@@ -131,7 +133,11 @@ def decode(picture: Image.Image, max_pixels: int) -> Image.Image:
             raise RefusedPicture(
                 f"has {scans:,} scans, the limit is {MAX_SCANS}: save it anew"
             )
+    raw = picture.tile[0][3] if tiles else ""  # how its pixels are stored
     picture.load()  # here: as_rgb forgives what goes wrong in notes
+    if raw in ("L;2", "L;4") and "transparency" in picture.info:
+        picture = picture.copy()  # Pillow scales the pixels of a PNG, not this number
+        picture.info["transparency"] *= 85 if raw == "L;2" else 17
     return as_rgb(picture)
 
 
@@ -150,6 +156,7 @@ def read_picture(
 
     Raises:
         FileNotFoundError: if there is no file.
+        OSError: if it may not be read.
         ValueError: if it is none of FORMATS, damaged, too large, or takes too long.
     """
     if isinstance(source, str | os.PathLike):
@@ -180,8 +187,8 @@ HIDDEN = re.compile(r"\.|(__MACOSX|Thumbs\.db|desktop\.ini)$")
 def scan_folder(folder: str | Path) -> tuple[dict[str, list[str]], list[str]]:
     """Look through a folder and all below it, but for what is hidden.
 
-    A link to a folder is followed only if it leads elsewhere: not to a place within,
-    which is visited anyway, nor to one that holds this folder.
+    A link to a folder is followed if it leads elsewhere, to each place once: not to one
+    within, visited anyway unless it is hidden, nor to one that holds this folder.
 
     Returns:
         ({name of a folder directly in it: paths of all pictures there and below},

@@ -20,7 +20,7 @@ def best_row(rows: list[dict], class_weights: str = "none") -> dict:
     decides, then the earliest epoch.
     """
     score = "valid_acc" if class_weights == "none" else "valid_balanced"
-    return max(  # 6 digits: float32 has no more; min and max make numbers of NaN
+    return max(  # 6 digits: the rest is rounding; min and max make numbers of NaN
         rows,
         key=lambda row: (
             round(max(0, row[score]), 6),
@@ -91,7 +91,9 @@ def read_run(folder: str | Path) -> Run:
         ValueError: if a file of it is damaged.
     """
     config, _ = read_config(folder)
-    path = Path(folder) / "metrics.jsonl"
+    folder = Path(folder)
+    folder = folder.parent if folder.is_file() else folder  # as read_config does
+    path = folder / "metrics.jsonl"
     try:
         lines = path.read_bytes().splitlines() if path.exists() else []
         rows = [
@@ -107,7 +109,11 @@ def read_run(folder: str | Path) -> Run:
 
 
 def read_runs(log_dir: str | Path) -> list[Run]:
-    """Return the Runs in a folder of runs, oldest first. Errors as ``read_run``."""
+    """Return the Runs in a folder of runs, oldest first; none if it is not there.
+
+    Raises:
+        ValueError: as ``read_run``.
+    """
     paths = Path(log_dir).glob("*/config.json")
     oldest_first = sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path))
     return [read_run(path.parent) for path in oldest_first]

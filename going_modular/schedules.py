@@ -19,7 +19,11 @@ SCHEDULES = Choices(  # (optimizer, lr, steps) -> scheduler, stepped after every
         "cosine": lambda optimizer, lr, steps: lr_scheduler.CosineAnnealingLR(
             optimizer, steps
         ),
-        "one_cycle": lr_scheduler.OneCycleLR,
+        "one_cycle": lambda optimizer, lr, steps: lr_scheduler.OneCycleLR(
+            optimizer,
+            lr,
+            max(steps, 2),  # for one step it would take nearly 0
+        ),
     },
 )
 

@@ -26,7 +26,10 @@ from going_modular.utils import save_model
 
 
 def random_states() -> dict[str, Any]:
-    """Return the states of all random generators as plain values and tensors."""
+    """Return the states of the random generators as plain values and tensors.
+
+    They are Python's, NumPy's and torch's: the CPU's, and that of the current GPU.
+    """
     name, keys, *rest = np.random.get_state()
     states = {
         "python": random.getstate(),
@@ -96,8 +99,10 @@ def understood() -> Iterator[None]:
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as e:
+        if "memory" in str(e):  # there is too little, which is no fault of the file's
+            raise
         raise ValueError(
-            f"last.pt is of another kind of training ({e}): choose another --out"
+            f"the checkpoint is of another kind of training ({e}): choose another --out"
         ) from None
 
 

@@ -16,15 +16,15 @@ def open_tensorboard(folder: Path, config: Config, address: str) -> SimpleNamesp
     """Begin TensorBoard's event file in a folder.
 
     Returns:
-        log(name, number, step), log_figure(name, figure, step), finish(last metrics),
-        and its own SummaryWriter, writer.
+        log(name, number, step), log_figure(name, figure, step), finish(last metrics,
+        failed), and its own SummaryWriter, writer.
     """
     from torch.utils.tensorboard import SummaryWriter  # here: it takes a second
 
     # purge: what a killed run left; flush: seconds of which a killed run loses the rows
     writer = SummaryWriter(folder, purge_step=0, flush_secs=1)
 
-    def finish(last: dict[str, float]) -> None:
+    def finish(last: dict[str, float], failed: bool) -> None:
         final = {f"final/{name}": value for name, value in last.items()}
         writer.add_hparams(vars(config), final, run_name=".")
         writer.close()
@@ -77,9 +77,10 @@ def open_wandb(folder: Path, config: Config, address: str) -> SimpleNamespace:
     def log_figure(name: str, figure: Any, step: int) -> None:
         log(name, wandb.Image(figure), step)
 
-    return SimpleNamespace(
-        log=log, log_figure=log_figure, finish=lambda last: run.finish()
-    )
+    def finish(last: dict[str, float], failed: bool) -> None:
+        run.finish(exit_code=int(failed))
+
+    return SimpleNamespace(log=log, log_figure=log_figure, finish=finish)
 
 
 def mlflow_client(log_dir: str | Path, address: str = "") -> Any:
@@ -126,7 +127,9 @@ def open_mlflow(folder: Path, config: Config, address: str) -> SimpleNamespace:
     return SimpleNamespace(
         log=log,
         log_figure=log_figure,
-        finish=lambda last: client.set_terminated(run_id),
+        finish=lambda last, failed: client.set_terminated(
+            run_id, "FAILED" if failed else "FINISHED"
+        ),
     )
 
 
@@ -145,7 +148,7 @@ class Tracker:
     """An observer of rows that records a run; a context manager that finishes it.
 
     A tracker that fails must not stop a training: it is left alone from then on, and
-    one line on stderr says so. The numbers stand in metrics.jsonl all the same.
+    one line on stderr says so. ``run`` keeps the numbers in metrics.jsonl all the same.
 
     Args:
         kind: one of TRACKERS.
@@ -184,9 +187,13 @@ class Tracker:
         """Record a matplotlib Figure at a step."""
         self.ask("log_figure", name, figure, step)
 
-    def finish(self) -> None:
-        """Record the last of each metric as the final ones, and close; once."""
-        self.ask("finish", self.last)
+    def finish(self, failed: bool = False) -> None:
+        """Record the last of each metric as the final ones, and close; once.
+
+        Args:
+            failed: the run did not end by itself.
+        """
+        self.ask("finish", self.last, failed)
         self.backend = None
 
     def ask(self, action: Any, *arguments: Any) -> Any:
@@ -207,5 +214,5 @@ class Tracker:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_: object):
-        self.finish()
+    def __exit__(self, kind: type | None, *_: object):
+        self.finish(failed=kind is not None)

@@ -74,7 +74,7 @@ def finish(made: Any, out: Path, rows: list[dict], largest: float) -> None:
             tip = "try --model effnet_lite0 --image-size 160"
         elif not config.unfreeze:
             tip = "try --unfreeze 2 --lr 0.0003"
-        say(f"With {count} classes that is no better than guessing: {tip}")
+        say(f"With {count} classes that is hardly better than guessing: {tip}")
     if viewer := VIEWERS.get(config.tracker):
         say(f"look at it: {viewer.format(out)}")
 
@@ -166,5 +166,8 @@ def train_command(
                 finish(made, folder, rows, largest)
     except (KeyboardInterrupt, ConnectionAbortedError) as error:
         kept = f"epochs kept in {folder}: {len(kept_rows(folder))}"
-        text = "; ".join([*error.args, kept, "go on with --resume"])
+        hint = "give the same command again"  # there is no config to go on with
+        if (folder / "config.json").exists():
+            hint = "go on with --resume"
+        text = "; ".join([*error.args, kept, hint])
         raise type(error)(text) from None

@@ -74,10 +74,12 @@ def rounded(
     weights themselves, in float32. Batch norms, which keep float32 sums, keep theirs.
     """
     weights = {
-        f"{prefix}.{name}".lstrip("."): weight.to(dtype)
+        f"{prefix}.{name}".lstrip("."): value.to(dtype)
         for prefix, layer in model.named_modules()
         if getattr(layer, "running_mean", None) is None
-        for name, weight in layer.named_parameters(recurse=False)
+        for named in (layer.named_parameters, layer.named_buffers)
+        for name, value in named(recurse=False)
+        if value.is_floating_point()
     }
     X = X.to(dtype) if X.is_floating_point() else X
     return torch.func.functional_call(model, weights, X, tie_weights=False)
@@ -91,7 +93,8 @@ class Updater:
             (autocast). In fp16 the loss is scaled so that small gradients survive, and
             a step whose gradients overflow is left out. With bf16_weights all of it
             computes in bfloat16, see ``rounded``.
-        accumulate: micro-batches per batch; their gradients add up to the batch's.
+        accumulate: micro-batches per batch, at most; their gradients add up to the
+            batch's.
         device: where to compute.
         forward: called in place of the model: compiled, or in DistributedDataParallel;
             with bf16_weights a module.

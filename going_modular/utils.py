@@ -20,6 +20,7 @@ def describe(tensor: torch.Tensor) -> str:
 
     Raises:
         TypeError: if it is not a tensor.
+        RuntimeError: if it is sparse, for PyTorch then counts no bytes.
     """
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(
@@ -46,7 +47,7 @@ def get_device(name: torch.device | str | None = None) -> torch.device:
     try:
         torch.empty(0, device=name)
         return torch.device(name)
-    except (RuntimeError, AssertionError):
+    except (RuntimeError, AssertionError, ImportError):
         raise ValueError(
             f"device is {str(name)!r}: choose {best} here, or cpu"
         ) from None
@@ -137,7 +138,7 @@ def check_device(
     """
     wanted, own = torch.device(device), set(model.parameters())
     for found in {parameter.device for parameter in own}:
-        if found.type != wanted.type or wanted.index not in (None, found.index):
+        if found.type != wanted.type or wanted.index not in (None, found.index or 0):
             raise ValueError(
                 f"the model is on {found} but device is {wanted}: "
                 f"call model.to({str(wanted)!r}) first"

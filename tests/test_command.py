@@ -24,8 +24,8 @@ import torch
 from PIL import Image
 
 from going_modular import experiment, updates
-from going_modular.__main__ import COMMANDS, SPELLINGS, Ended, main
-from going_modular.config import Config, read_config
+from going_modular.__main__ import COMMANDS, SPELLINGS, Ended, main, verdict
+from going_modular.config import MAY_CHANGE, Config, read_config
 from going_modular.exports import EXPORTS
 from going_modular.networks import NETWORKS
 from going_modular.pictures import read_picture
@@ -308,7 +308,9 @@ def test_a_training_that_only_guesses_says_what_was_not_tried(
     for number, (more, tip) in enumerate(tips.items()):
         assert train(data, tmp_path / str(number), f"{more} --lr 1e-12") == 0
         last = capsys.readouterr().out.splitlines()[-1]
-        assert last.startswith("With 2 classes that is no better than guessing: " + tip)
+        assert last.startswith(
+            f"With 2 classes that is hardly better than guessing: {tip}"
+        )
 
 
 @pytest.mark.parametrize("tracker", ["tensorboard", "wandb", "mlflow"])
@@ -423,7 +425,7 @@ ENDS = {
         2,
         "error: ValueError: 3.png",
     ),
-    "Ctrl-C": (KeyboardInterrupt(), 130, "interrupted: nothing had begun"),
+    "Ctrl-C": (KeyboardInterrupt(), 130, "interrupted: before its end"),
     "SIGTERM": (Ended("3 of 9 epochs"), 143, "interrupted: 3 of 9 epochs"),
 }
 
@@ -438,6 +440,13 @@ def test_each_end_has_its_status_and_one_line(error, status, text, monkeypatch, 
     assert main(["predict", "run", "x.png"]) == status
     (line,) = capsys.readouterr().err.splitlines()
     assert text in line and len(line) < 400
+
+
+def test_where_memory_ran_out_resume_takes_what_is_advised_with_it():
+    _, line = verdict(MemoryError())
+    _, _, advice = line.partition("--resume")
+    names = {name.replace("-", "_") for name in re.findall(r"--([\w-]+)", advice)}
+    assert names and names <= {*MAY_CHANGE}
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), RuntimeError("shapes")])
@@ -744,7 +753,7 @@ def test_a_taken_port_is_named(trained, capsys):
         port = taken.getsockname()[1]
         assert main(["serve", str(trained), "--port", str(port)]) == 2
     (message,) = capsys.readouterr().err.splitlines()
-    assert f"{port} is no free port: choose another, 1 to 65535" in message
+    assert f"{port} is no free port of 127.0.0.1: choose another, 1 to" in message
 
 
 # ---- Mistakes
@@ -782,7 +791,7 @@ WRONG_COMMANDS = {  # words, of which RUN is the folder of a training: what is s
     "export nowhere": "config.json is missing",
     "export nowhere --format web": "config.json is missing",
     "export RUN --format pdf": "unknown format 'pdf': choose one of onnx, int8, web",
-    "serve RUN --port 80000": "80000 is no free port: choose another, 1 to 65535",
+    "serve RUN --port 80000": "80000 is no free port of 127.0.0.1: choose another",
     "serve RUN --examples x.png": "no picture x.png",
     "serve RUN --unsure-below 2": "unsure_below is 2.0: choose 0 to 1",
     "profile --model vit --num-heads 5": "num_heads 5 does not divide embed_dim 64",

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 
+import gradio as gr
 import numpy as np
 import onnx
 import onnxruntime
@@ -18,11 +19,12 @@ from torch import nn
 from torchvision import models
 from torchvision.transforms import v2
 
-from going_modular import experiment
-from going_modular.app import build_app
+from going_modular import app, experiment
+from going_modular.app import build_app, serve
 from going_modular.config import Config
 from going_modular.demo import build_demo, modules_needed, pin
 from going_modular.effnet import EfficientNetLite0
+from going_modular.exports import EXPORTS, export_command
 from going_modular.model_builder import CNNModel, TinyVGG
 from going_modular.networks import NETWORKS
 from going_modular.onnx_export import export_onnx, quantize
@@ -235,6 +237,16 @@ def test_a_transform_that_is_not_the_configs_is_not_saved(transform, tmp_path):
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.parametrize(("resized", "size"), [(18, 16), (36, 32), (256, 224)])
+def test_a_crop_that_is_an_eighth_narrower_is_not_saved(resized, size, tmp_path):
+    config = dataclasses.replace(CROP, image_size=size)
+    transform = steps(v2.Resize(resized), v2.CenterCrop(size))
+    model = TinyVGG(3, 4, 3, image_size=size)
+    made = Predictor(model, CLASSES, transform, config=config)
+    with pytest.raises(ValueError, match="the transform makes other images"):
+        made.save(tmp_path / "model")
+
+
 @pytest.mark.parametrize("missing", ["config.json", "best.pt"])
 def test_a_missing_file_is_named(predictor, tmp_path, missing):
     predictor.save(tmp_path)
@@ -263,6 +275,13 @@ def test_what_is_no_probability_is_refused(limit, predictor, tmp_path):
         Predictor.load(tmp_path)
 
 
+def test_a_limit_that_json_cannot_say_is_not_saved(predictor, tmp_path):
+    predictor.unsure_below = float("inf")
+    with pytest.raises(ValueError, match="unsure_below is inf: choose 0 to 1"):
+        predictor.save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
 # The app and its folder
 
 
@@ -283,6 +302,39 @@ def test_build_app_is_quiet_and_keeps_nothing(predictor):
     assert not made.analytics_enabled and made.flagging_mode == "never"
     assert not made.api_open and made._queue.max_size == 100
     assert [function.api_name for function in made.fns.values()].count("predict") == 1
+
+
+def test_the_page_tells_the_limit_of_its_training(predictor, picture, tmp_path):
+    picture.save(tmp_path / "picture.png")
+    predictor.max_pixels = 400
+    predict = build_app(predictor).fns[0].fn
+    with pytest.raises(gr.Error, match=r"has 24 × 20 pixels, the limit is 400\. Ch"):
+        predict({"path": str(tmp_path / "picture.png")})
+
+
+@pytest.mark.parametrize("build", ["app", "demo"])
+def test_what_the_predictor_would_refuse_is_no_example(build, predictor, tmp_path):
+    predictor.max_pixels = 400
+    Image.new("1", (24, 20)).save(tmp_path / "large.png")
+    examples = [tmp_path / "large.png"]
+    with pytest.raises(ValueError, match=r"large\.png has .* pixels, the limit is"):
+        if build == "app":
+            build_app(predictor, examples)
+        else:
+            build_demo(tmp_path / "demo", predictor, examples)
+    assert [*tmp_path.iterdir()] == examples
+
+
+def test_an_example_of_a_phone_is_answered(predictor, tmp_path):
+    Image.new("1", (4_032, 3_024)).save(tmp_path / "large.png")
+    answer = build_app(predictor, [tmp_path / "large.png"]).fns[0].fn
+    assert answer({"path": str(tmp_path / "large.png")})["confidences"]
+
+
+def test_a_host_that_is_not_this_machine_has_no_port(predictor, monkeypatch):
+    monkeypatch.setattr(app, "LOCALHOST_NAME", "192.0.2.1")
+    with pytest.raises(OSError, match=r"no free port of 192\.0\.2\.1"):
+        serve(build_app(predictor))
 
 
 def test_build_demo_writes_all_that_it_needs(predictor, picture, tmp_path):
@@ -396,6 +448,29 @@ def test_build_demo_leaves_nothing_when_it_fails(predictor, tmp_path):
     with pytest.raises(ValueError, match=r"broken\.png is not a picture"):
         build_demo(tmp_path / "demo", predictor, [tmp_path / "broken.png"])
     assert [path.name for path in tmp_path.iterdir()] == ["broken.png"]
+
+
+@pytest.mark.parametrize(
+    ("format", "part"), [("demo", "."), ("demo", "train"), ("int8", "valid")]
+)
+def test_an_export_takes_the_only_part_that_there_is(format, part, predictor, tmp_path):
+    data = write_pictures(tmp_path / "data", CLASSES, {part: 2})
+    predictor.save(tmp_path / "run")
+    export_command(str(tmp_path / "run"), format, data=str(data))
+    made = tmp_path / "run" / EXPORTS[format]
+    assert made.is_file() or len(list(made.glob("examples/*.png"))) == 3
+
+
+def test_a_saved_model_is_not_exported_with_pictures_of_another(
+    predictor, tmp_path, monkeypatch
+):
+    write_pictures(tmp_path / Config.data, CLASSES, {"train": 2, "valid": 2})
+    predictor.save(tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    export_command("run", "demo")
+    assert [*(tmp_path / "run" / "demo" / "examples").iterdir()] == []
+    with pytest.raises(FileNotFoundError, match="no folder --data, not given"):
+        export_command("run", "int8")
 
 
 def test_modules_needed_follows_the_imports(tmp_path):
@@ -546,6 +621,13 @@ def test_what_a_file_cannot_compute_for_any_batch_is_refused(model, tmp_path):
     with pytest.raises(ValueError, match="Odd cannot be exported: .*its forward") as no:
         export_onnx(model, tmp_path / "m.onnx", 8)
     assert "\n" not in str(no.value) and list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_package_is_not_the_networks_fault(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ValueError, match=r"onnxruntime.*: pip install onnx") as no:
+        export_onnx(TinyVGG(3, 4, 2, image_size=16), tmp_path / "m.onnx", 16)
+    assert "TinyVGG" not in str(no.value) and list(tmp_path.iterdir()) == []
 
 
 def test_metadata_is_kept_also_in_8_bits(tmp_path):

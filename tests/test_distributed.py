@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ from torch import nn
 from going_modular.__main__ import main
 from going_modular.config import read_config
 from going_modular.data_setup import EpochBatches
-from going_modular.distributed import ALONE, Group, check_batch_split
+from going_modular.distributed import ALONE, Group, check_batch_split, process_group
 from going_modular.engine import update_weights
 from going_modular.states import read_checkpoint, train_epoch
 from going_modular.updates import Updater
@@ -235,6 +236,32 @@ def test_a_mistake_is_told_once(data, tmp_path):
     (told,) = [line for line in errors.splitlines() if line.startswith("error")]
     assert run.returncode == 1 and "day holds no picture" in told, errors
     assert not out.exists()
+
+
+LOST = "[/gloo/transport/tcp/pair.cc:538] Connection closed by peer"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (FileNotFoundError("there is no folder data/igloo"), FileNotFoundError),
+        (ValueError("Gloom.png is not a picture"), ValueError),
+        (RuntimeError(LOST), ConnectionAbortedError),
+        (torch.distributed.DistBackendError("NCCL"), ConnectionAbortedError),
+    ],
+    ids=["a folder", "a picture", "gloo", "nccl"],
+)
+def test_only_what_gloo_says_is_the_loss_of_a_process(error, kind, monkeypatch):
+    for name in ("init_process_group", "destroy_process_group"):
+        monkeypatch.setattr(torch.distributed, name, lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    names = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": 1}
+    for name, value in (names | {"RANK": 0, "LOCAL_RANK": 0}).items():
+        monkeypatch.setenv(name, str(value))
+    with pytest.raises(kind) as caught, process_group():
+        raise error
+    assert (caught.value is error) == (type(error) is kind)
 
 
 # ---- The weights in its averages, on processes that are threads

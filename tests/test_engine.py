@@ -18,6 +18,7 @@ from torchvision.transforms import v2
 from going_modular import engine
 from going_modular.metrics import accuracy, accuracy_fn
 from going_modular.updates import Updater
+from going_modular.utils import check_device
 
 
 def data(n=10, features=4, classes=3, batch_size=4):
@@ -300,6 +301,15 @@ def test_a_model_on_another_device_than_asked():
         engine.test_step(model, data()[0], nn.CrossEntropyLoss(), "cpu")
 
 
+@pytest.mark.parametrize("name", ["cpu", "meta"])
+def test_the_first_device_of_a_kind_may_have_its_number(name):
+    model = network().to(name)
+    optimizer = torch.optim.SGD(model.parameters())
+    check_device(model, f"{name}:0", optimizer)
+    with pytest.raises(ValueError, match=f"on {name} but device is {name}:1: call"):
+        check_device(model, f"{name}:1", optimizer)
+
+
 def test_no_epochs():
     with pytest.raises(ValueError, match="epochs is 0"):
         engine.train(network(), [], [], None, nn.CrossEntropyLoss(), 0, "cpu")
@@ -433,6 +443,16 @@ def test_a_softmax_before_a_loss_of_logits_is_refused(name, loss_fn):
         engine.test_step(model, batches, loss_fn, "cpu")
 
 
+@pytest.mark.parametrize("name", SOFTMAXES)
+def test_a_lone_item_does_not_hide_a_softmax(name):
+    model, (X, y) = Ends(SOFTMAXES[name], 3), points(3, n=4)
+    batches = list(zip(X.split(1), y.split(1), strict=True))
+    with pytest.raises(ValueError, match="CrossEntropyLoss takes none"):
+        engine.test_step(model, batches, nn.CrossEntropyLoss(), "cpu")
+    logits, _ = engine.predict(model, batches, "cpu")
+    torch.testing.assert_close(logits, model.layer(X).log_softmax(dim=1).detach())
+
+
 FINE = {  # logits that look like probabilities, and what is allowed
     "in 0 to 1": (lambda z: (z - z.min()) / (z.max() - z.min()), nn.CrossEntropyLoss()),
     "near 1 in sum": (lambda z: 1 / 3 + z * 1e-3, nn.CrossEntropyLoss()),
@@ -466,9 +486,28 @@ def test_predict_returns_logits_also_of_a_model_that_ends_in_a_sigmoid(name):
     torch.testing.assert_close(logits.flatten(), expected.flatten(), atol=1e-4, rtol=0)
 
 
+def test_confident_probabilities_of_one_class_are_no_softmax():
+    X = torch.tensor([11.0, 10, 12, 11, 3, 2, 1, -1])[:, None]
+    batches = list(zip(X.split(4), (X > 0).float().split(4), strict=True))
+    logits, _ = engine.predict(nn.Sigmoid(), batches, "cpu")
+    torch.testing.assert_close(logits, X, atol=0.05, rtol=0)
+    assert engine.test_step(nn.Sigmoid(), batches, nn.MSELoss(), "cpu")[1] == 1
+
+
+def test_probabilities_of_exactly_1_are_right_for_class_1():
+    X, y = torch.tensor([22.0, 28, 25, 3, -2])[:, None], torch.ones(5, 1)
+    batches = list(zip(X.split(3), y.split(3), strict=True))
+    assert engine.test_step(nn.Sigmoid(), batches, nn.BCELoss(), "cpu")[1] == 0.8
+
+
 LABELS = {  # what is compared, and which share is right
     "integers": (torch.tensor([2, 0, 1, 1, 0]), torch.tensor([2, 0, 1, 0, 1]), 0.6),
     "bytes": (torch.tensor([3, 1], dtype=torch.uint8), torch.tensor([3, 2]), 0.5),
+    "a byte of 156": (
+        torch.tensor([156, 1]),
+        torch.tensor([156, 0], dtype=torch.uint8),
+        0.5,
+    ),
     "bools": (torch.tensor([True, False, True]), torch.tensor([0, 0, 1]), 2 / 3),
     "whole floats": (torch.tensor([2.0, 0, 1, 4]), torch.tensor([2, 0, 0, 4]), 0.75),
     "a column": (torch.tensor([[2], [0], [1]]), torch.tensor([2, 0, 0]), 2 / 3),

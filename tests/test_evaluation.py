@@ -14,7 +14,7 @@ from PIL import Image
 
 from going_modular.__main__ import main
 from going_modular.config import Config
-from going_modular.evaluation import Evaluation, evaluate, write_csv
+from going_modular.evaluation import Evaluation, evaluate, plot_confusion, write_csv
 from going_modular.networks import NETWORKS
 from going_modular.predictions import Predictor
 from going_modular.utils import set_seeds
@@ -105,6 +105,19 @@ def test_any_number_of_classes_can_be_saved(size, tmp_path, monkeypatch):
         with Image.open(tmp_path / "out" / f"{name}.png") as figure:
             assert max(figure.size) < 3000
     assert plt.get_fignums() == []
+
+
+def test_colors_of_30_classes_are_shares_of_all_their_pictures():
+    labels = torch.arange(40).repeat(2)
+    predicted = labels.clone()
+    predicted[40:70] = 39  # which is not shown: it has no mistake
+    probs = torch.eye(40)[predicted]
+    names = [f"class {k}" for k in range(40)]
+    figure = plot_confusion(Evaluation(names, ["x.png"] * 80, labels, probs, []))
+    ax = figure.axes[0]
+    np.testing.assert_allclose(ax.images[0].get_array(), np.eye(30) / 2)
+    assert {text.get_color() for text in ax.texts} == {"black"}
+    plt.close(figure)
 
 
 @pytest.mark.parametrize("name", ["5$_x$", "$\\frac$", "猫", 'a,b\n"c"', "=1+1"])

@@ -154,6 +154,29 @@ def test_a_file_that_is_no_whole_zip(tmp_path, damage):
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
 
 
+DAMAGE = {  # where, from the start of a record, and what stands there then
+    "a name": (b"PK\x01\x02", 47, b"\x29"),  # not UTF-8
+    "the list of members": (b"PK\x01\x02", 33, b"\x04"),  # a comment hides the rest
+    "a method": (b"PK\x03\x04", 30 + 2 + 4, b"\xff"),  # of LZMA
+    "the content": (b"PK\x03\x04", 30 + 2 + 9, b"\1"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_one_damaged_byte_is_told_in_one_sentence(tmp_path, damage):
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_LZMA) as opened:
+        for name in ("\xe9", "\xe8", "\xe0"):
+            opened.writestr(name, os.urandom(100))
+    signature, offset, byte = DAMAGE[damage]
+    packed = archive.read_bytes()
+    place = packed.index(signature) + offset
+    archive.write_bytes(packed[:place] + byte + packed[place + 1 :])
+    with pytest.raises(OSError, match=r"^cannot unpack .*a\.zip into .*: fetch it"):
+        unpack(archive, tmp_path / "target")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
+
+
 def test_a_missing_zip(tmp_path):
     problem = r"there is no file .*gone\.zip: check the path"
     with pytest.raises(FileNotFoundError, match=problem):
@@ -469,6 +492,24 @@ def test_what_would_fill_the_memory_is_prepared_at_each_access(folder, monkeypat
         assert np.array_equal(image.permute(1, 2, 0), expected)
 
 
+def test_another_preparation_leaves_nothing_of_the_one_before(folder, monkeypatch):
+    small = v2.Compose([v2.Resize((4, 4)), v2.PILToTensor()])
+    data = ImageFolderDataset(folder, prepare=small)
+    monkeypatch.setattr(image_folder, "KEPT_BYTES", 0)
+    assert data.keep(v2.PILToTensor()) == []
+    assert np.array_equal(data[0][0].permute(1, 2, 0), noise())
+
+
+def test_what_is_kept_does_not_change_with_an_item(folder):
+    data = ImageFolderDataset(folder, torch.Tensor.zero_, prepare=v2.PILToTensor())
+    assert data[0][0].max() == 0
+    data.transform = None
+    for _ in range(2):
+        image, _ = data[0]
+        assert np.array_equal(image.permute(1, 2, 0), noise())
+        image.zero_()
+
+
 def test_pictures_of_different_sizes_are_kept_too(folder):
     Image.fromarray(noise(20, 20)).save(folder / "dog" / "9.png")
     data = ImageFolderDataset(folder, prepare=v2.PILToTensor())
@@ -713,6 +754,13 @@ def test_loaders_that_cannot_be_made(folder, tmp_path):
     problem = r"the same classes: only one has \['dog', 'horse'\]"
     with pytest.raises(ValueError, match=problem):
         create_dataloaders(folder, other, V2, batch_size=4)
+
+
+def test_the_same_classes_in_another_order_are_told_as_that(folder):
+    turned = ImageFolderDataset(folder, V2, classes=["dog", "cat"])
+    problem = "the same classes: only one has another order"
+    with pytest.raises(ValueError, match=problem):
+        create_dataloaders(folder, turned, V2, batch_size=4)
 
 
 def test_transforms(folder):

@@ -59,6 +59,7 @@ def sizes(folders):
         *[("train", "val"), ("train", "validation"), ("Train", "Valid")],
         *[("TRAIN", "VAL"), ("training", "Validation"), ("train_set", "dev-set")],
         *[("training_set", "validation images"), ("seg_train", "dev")],
+        ("train_data", "valid_data"),
     ],
 )
 def test_other_names_of_the_parts(data, train, valid):
@@ -114,6 +115,13 @@ def test_a_zip_is_unpacked(data, tmp_path, inside, named):
         folders = open_all(named)
         assert sizes(folders) == [16, 8] and folders.notes == []
     assert (tmp_path / "archive.v2" / inside / "train").is_dir()
+
+
+@pytest.mark.parametrize("ending", ["ZIP", "Zip"])
+def test_a_zip_may_end_in_capitals(data, tmp_path, ending):
+    archive = tmp_path / f"a.{ending}"
+    os.rename(shutil.make_archive(tmp_path / "a", "zip", data), archive)
+    assert find_splits(archive)["train"] == tmp_path / "a" / "train"
 
 
 def test_test_is_not_used_to_choose(data):
@@ -310,6 +318,13 @@ def test_a_large_photo_is_told_with_the_option(data):
     assert sizes(open_all(data, max_pixels=1_200)) == [17, 8]
 
 
+def test_a_folder_called_pixels_is_no_large_photo(data):
+    data = data.rename(data.with_name("pixels"))
+    (data / "train" / "a" / "0.png").write_text("no picture")
+    with pytest.raises(ValueError, match=r"pixels.*, or take it out of the folder$"):
+        open_all(data)
+
+
 def test_the_fingerprint_changes_with_any_picture_and_with_nothing_else(data, tmp_path):
     def prints(folder):
         return fingerprint(ImageFolderDataset(folder))
@@ -361,6 +376,16 @@ def test_a_check_of_what_is_fine_and_of_an_empty_class(data):
     assert not any(findings.values())
     assert len(check_folder(data, max_pixels=399)[1]["broken"]) == 24
     assert check_folder(data / "valid")[0][0] == "train: 8 pictures: a 4, b 4"
+
+
+def test_equal_pictures_count_each_in_the_median(tmp_path):
+    for name, sides in (("a", [8, 8, 8, 8, 9]), ("b", [10])):
+        (tmp_path / name).mkdir()
+        for number, side in enumerate(sides):
+            picture = Image.new("RGB", (side, side))
+            picture.save(tmp_path / name / f"{number}.png")
+    lines, _ = check_folder(tmp_path)
+    assert "8 × 8, 8 × 8, 10 × 10 pixels" in lines[-1]
 
 
 # The dataset and its loaders

@@ -1,6 +1,7 @@
 """The registry: torchvision's networks by name, their sizes, weights and refusals."""
 
 import re
+import shutil
 
 import pytest
 import torch
@@ -183,6 +184,26 @@ def test_what_stood_still_does_so_after_an_interruption(cache, tmp_path):
     assert main(["train", "--out", str(cut), "--resume", "--epochs", "2"]) == 0
     found, wanted = weights_of(cut, "last.pt"), weights_of(whole, "last.pt")
     torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("was_there", [True, False])
+def test_a_training_goes_on_only_with_the_same_weights_in_torchs_cache(
+    cache, tmp_path, capsys, was_there
+):
+    data = write_pictures(tmp_path / "data", ("a", "b"), {"train": 4, "valid": 4})
+    file = cache / "shufflenetv2_x0.5-f707e7126e.pth"
+    torch.save(models.get_model("shufflenet_v2_x0_5").state_dict(), tmp_path / "kept")
+    more = ["--model", "torchvision:shufflenet_v2_x0_5", "--image-size", "32"]
+    more += ["--data", str(data), "--out", str(tmp_path / "run"), "--resume"]
+    for epochs, is_there in (("1", was_there), ("2", not was_there), ("2", was_there)):
+        file.unlink(missing_ok=True)
+        if is_there:
+            shutil.copy(tmp_path / "kept", file)
+        capsys.readouterr()
+        status = main(["train", "--epochs", epochs, *more])
+        assert status == (0 if is_there == was_there else 2)
+        told = "other trainable ("
+        assert (told in capsys.readouterr().err) == (status == 2)
 
 
 @pytest.mark.parametrize("other", ["resnet34", "resnet50", "mobilenet_v2"])

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.profiler import record_function
 
+from going_modular.commands import profile_command
 from going_modular.engine import train, train_step, update_weights
 from going_modular.measure import (
     Timing,
@@ -170,6 +171,29 @@ def test_profile_refuses_no_steps():
         profile_model(int, steps=0)
 
 
+def test_profile_refuses_a_trace_to_compress_before_the_work(tmp_path):
+    def step():
+        raise AssertionError("the work has begun")
+
+    with pytest.raises(ValueError, match=r"b\.json\.gz would be compressed"):
+        profile_model(step, trace=tmp_path / "b.json.gz")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_profile_that_fails_leaves_no_trace(tmp_path):
+    with pytest.raises(ValueError, match="does not divide image_size 33"):
+        profile_command(str(tmp_path / "a.json"), model="vit", image_size=33)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("unfreeze", [0, 2])
+def test_a_profile_says_what_its_flops_leave_out(unfreeze, capsys):
+    sizes = {"model": "effnet_lite0", "image_size": 32, "batch_size": 2}
+    profile_command(unfreeze=unfreeze, **sizes)
+    left_out = "without the backward pass of the blocks set free"
+    assert (left_out in capsys.readouterr().out) == bool(unfreeze)
+
+
 # Counting
 
 
@@ -189,6 +213,17 @@ def test_flops_of_attention_are_counted_on_the_cpu_too():
     assert count_flops(Attention(), torch.rand(2, 3, 10, 8)) == 2 * (
         2 * 2 * 3 * 10 * 10 * 8
     )
+
+
+def test_flops_of_pytorchs_own_encoder_are_those_of_its_products():
+    model = nn.TransformerEncoderLayer(64, 4, 128, batch_first=True)
+    N, D, M = 17, 64, 128
+    by_hand = 2 * (2 * N * D * 4 * D + 2 * 2 * N * N * D + 2 * 2 * N * D * M)
+    was_fast = torch.backends.mha.get_fastpath_enabled()
+    assert count_flops(model, torch.rand(2, N, D)) == by_hand
+    with pytest.raises(AssertionError):
+        count_flops(model, torch.rand(2, N, D + 1))
+    assert torch.backends.mha.get_fastpath_enabled() == was_fast
 
 
 def test_flops_of_a_vit_by_hand_and_its_mode_is_kept():
@@ -395,6 +430,19 @@ class Tied(nn.Module):
         return self.head(self.words(X).tanh().mean(1))
 
 
+class Scaled(nn.Module):
+    """A network that computes with buffers, of floats and of numbers of places."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(6, 5)
+        self.register_buffer("table", torch.linspace(-1, 1, 30).reshape(5, 6))
+        self.register_buffer("order", torch.arange(5).flip(0))
+
+    def forward(self, X):
+        return self.head(X) @ self.head(self.table)[self.order]
+
+
 def small_vit():
     size = {"image_size": 8, "patch_size": 4, "num_classes": 5, "embed_dim": 16}
     model = ViT(ViTConfig(**size, depth=2, num_heads=2, mlp_dim=32))
@@ -412,6 +460,7 @@ ROUNDED = {
         lambda: torch.randn(12, 3, 5, 5),
     ),
     "batch norm": (lambda: make(batch_norm=True)[0], lambda: torch.randn(12, 3, 8, 8)),
+    "buffers": (Scaled, lambda: torch.randn(12, 6)),
 }
 
 
@@ -546,7 +595,7 @@ def test_an_epoch_and_a_prediction_pass_through_few_functions(root):
             totals[name] = told
     listed = sum(line.count(", ") + 1 for line in lines if line.startswith("    "))
     assert listed == sum(totals.values())
-    assert 10 < totals["epoch"] <= 80 and 5 < totals["prediction"] <= 28
+    assert 10 < totals["epoch"] <= 82 and 5 < totals["prediction"] <= 28
 
 
 def test_the_help_takes_less_than_half_a_second(root):

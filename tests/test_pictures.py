@@ -1,12 +1,15 @@
 """Pictures of every mode and number format, files of every kind, costly ones."""
 
 import io
+import re
 import struct
 import time
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFile
+from PIL.PngImagePlugin import putchunk
 
 from going_modular.pictures import EXTENSIONS, FORMATS, list_pictures, read_picture
 
@@ -153,6 +156,31 @@ def test_a_tiff_of_unknown_numbers_is_refused_as_one(kind):
         read_picture(tiff(np.array([0, 1, 1], kind)))
 
 
+def gray_png(bits, values, transparent):
+    """Return a PNG of one row of gray numbers, of which one is transparent."""
+    row = int("".join(f"{value:0{bits}b}" for value in values), 2)
+    file = io.BytesIO(b"\x89PNG\r\n\x1a\n")
+    file.seek(0, io.SEEK_END)
+    header = struct.pack(">IIBBBBB", len(values), 1, bits, 0, 0, 0, 0)
+    putchunk(file, b"IHDR", header)
+    putchunk(file, b"tRNS", struct.pack(">H", transparent))
+    pixels = b"\0" + row.to_bytes(len(values) * bits // 8)
+    putchunk(file, b"IDAT", zlib.compress(pixels))
+    putchunk(file, b"IEND")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_a_transparent_gray_of_few_bits_becomes_white(bits):
+    third = (2**bits - 1) // 3
+    content = gray_png(bits, [0, third, 2 * third, 3 * third], transparent=third)
+    opened = Image.open(io.BytesIO(content))
+    for source in (content, opened):
+        picture = np.asarray(read_picture(source))
+        assert picture[0, :, 0].tolist() == [0, 255, 170, 255]
+    assert opened.info["transparency"] == third  # what is given stays as it is
+
+
 # Files
 
 
@@ -186,6 +214,8 @@ OTHERS = {
     "a damaged picture": b"\xff\xd8\xff\xe0",
     "empty, 0 bytes": b"",
     "not a picture": b"hello, hello, hello",
+    "not a picture,": b"\n",
+    "a picture of a kind that is not read": b"8BPS\0\1" + bytes(20),
 }
 
 
@@ -196,6 +226,20 @@ def test_what_a_file_really_is_is_told(tmp_path, kind):
     message = f"photo.jpg is {kind.rstrip(',')}.*: replace it by a PNG or JPEG, or take"
     with pytest.raises(ValueError, match=message):
         read_picture(path)
+
+
+@pytest.mark.parametrize("kind", ["PPM", "ICO", "TGA", "DDS"])
+def test_a_good_picture_of_another_kind_is_called_a_picture(kind):
+    problem = "is a picture of a kind that is not read: replace it by a PNG or JPEG"
+    with pytest.raises(ValueError, match=problem):
+        read_picture(saved(GRAY.convert("RGB"), kind))
+
+
+def test_a_file_that_was_read_to_its_end_is_told_from_its_start():
+    file = io.BytesIO(OTHERS["a web page"])
+    file.read()
+    with pytest.raises(ValueError, match="the picture is a web page"):
+        read_picture(file)
 
 
 @pytest.mark.parametrize("kind", ["PPM", "EPS", "PDF", "ICO", "TGA", "JPEG2000"])
@@ -244,6 +288,15 @@ def test_a_jpeg_with_too_many_scans_is_refused_before_it_is_decoded(monkeypatch)
     for source in (repeated_scans(200), Image.open(io.BytesIO(repeated_scans(200)))):
         with pytest.raises(ValueError, match=r"has 2\d\d scans, the limit is 100"):
             read_picture(source)
+
+
+def test_scans_of_four_colors_are_counted_too():
+    content = saved(GRAY.convert("CMYK"), "JPEG", progressive=True)  # 18 scans
+    start, scan, *rest = re.split(rb"(?=\xff\xda\0)", content)  # all four are in one
+    few, many = (b"".join([start, scan * n, scan, *rest]) for n in (82, 83))
+    assert read_picture(few).size == (6, 4)
+    with pytest.raises(ValueError, match="has 101 scans, the limit is 100"):
+        read_picture(many)
 
 
 def test_notes_that_look_like_scans_cost_no_picture():

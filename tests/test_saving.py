@@ -85,8 +85,13 @@ def test_whatever_fails_no_temporary_file_stays(tmp_path):
 
 
 def test_a_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"gone\.pth does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"gone\.pth is no file"):
         load_model(nn.Linear(1, 1), tmp_path / "gone.pth")
+
+
+def test_a_folder_in_place_of_a_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path.name} is no file"):
+        load_model(nn.Linear(1, 1), tmp_path)
 
 
 class Attack:
@@ -233,6 +238,18 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch
         load_model(nn.Linear(1, 1), path)
 
 
+def test_a_file_for_which_memory_is_lacking_is_not_called_damaged(
+    tmp_path, monkeypatch
+):
+    def fill(*_, **__):
+        torch.empty(2**62, dtype=torch.uint8)
+
+    path = save_model(nn.Linear(1, 1), tmp_path, "line.pth")
+    monkeypatch.setattr(torch, "load", fill)
+    with pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
+        load_model(nn.Linear(1, 1), path)
+
+
 # ---- Damaged, odd and wrapped weights
 
 
@@ -317,7 +334,7 @@ def test_odd_checkpoints_end_in_a_sentence(tmp_path, change, message):
     parts = {"model": model, "optimizer": torch.optim.AdamW(model.parameters())}
     save_checkpoint(path, parts, [], {})
     torch.save(read_checkpoint(path) | change, path)
-    with pytest.raises(ValueError, match=rf"last\.pt is .*{message}"):
+    with pytest.raises(ValueError, match=rf"(last\.pt|the checkpoint) is .*{message}"):
         restore_checkpoint(path, read_checkpoint(path), parts)
 
 
@@ -405,6 +422,39 @@ def test_weights_of_a_wrapped_model_are_understood(tmp_path, kind, wrapped, into
     assert other.state_dict().keys() == wanted.keys()
     for name, value in other.state_dict().items():
         assert torch.equal(value, wanted[name])
+
+
+class Both(nn.Module):
+    """A network with two layers whose names differ as a wrapper's would."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(3, 2)
+        self.module = nn.ModuleDict({"head": nn.Linear(2, 3)})
+
+
+PAIRS = {  # what is saved, and into what it is loaded
+    "averaged": (AveragedModel, AveragedModel),
+    "averaged, to compiled": (AveragedModel, lambda m: torch.compile(AveragedModel(m))),
+    "compiled, to averaged": (lambda m: torch.compile(AveragedModel(m)), AveragedModel),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_an_averaged_model_keeps_its_count(tmp_path, name):
+    saved, into = (wrap(small_net()) for wrap in PAIRS[name])
+    saved.n_averaged += 3
+    load_model(into, save_model(saved, tmp_path, "averaged.pt"))
+    pairs = zip(into.state_dict().values(), saved.state_dict().values(), strict=True)
+    assert all(torch.equal(found, wanted) for found, wanted in pairs)
+    assert into.n_averaged == 3
+
+
+def test_names_that_differ_as_a_wrappers_would_are_kept_apart(tmp_path):
+    saved = Both()
+    other = load_model(Both(), save_model(saved, tmp_path, "both.pt"))
+    for name, value in other.state_dict().items():
+        assert torch.equal(value, saved.state_dict()[name])
 
 
 def test_a_wrapped_models_missing_weights_are_missed(tmp_path):

@@ -270,6 +270,24 @@ def test_a_loop_left_early_finishes_its_run(tmp_path, loaders):
     assert_recorded(interrupted.folder, "tensorboard", {"loss": [(1, 1.0)]})
 
 
+@pytest.mark.parametrize("kind", ["wandb", "mlflow"])
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt, ValueError])
+def test_a_run_that_an_error_ended_is_recorded_as_failed(kind, log_dir, error):
+    folder = new_run_folder(log_dir, f"ended-{kind}")
+    with contextlib.suppress(error or ()), Tracker(kind, folder, Config()) as tracker:
+        tracker({"epoch": 1, "loss": 1})
+        if error:
+            raise error
+    if kind == "mlflow":
+        _, latest = latest_in_mlflow(folder)
+        assert latest.info.status == ("FAILED" if error else "FINISHED")
+        return
+    (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", str(path)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert ("failed (exit code 1)" if error else "finished (exit code 0)") in told
+
+
 # ---- By the command
 
 
@@ -436,6 +454,14 @@ def test_folders_without_a_run(tmp_path, loaders):
         file.write('{"epoch": 2, "train_loss": 0.')
     with pytest.raises(ValueError, match=r"metrics\.jsonl is damaged"):
         read_run(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["best.pt", "config.json", "metrics.jsonl"])
+def test_a_file_of_a_run_stands_for_its_folder(tmp_path, loaders, name):
+    folder = tmp_path / "run"
+    list(run(experiment(loaders, epochs=1), folder))
+    assert read_run(folder / name) == read_run(folder)
+    assert len(read_run(folder / name).rows) == 1
 
 
 def test_the_best_row_is_the_most_accurate_then_of_least_loss_then_the_first():

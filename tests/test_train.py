@@ -150,6 +150,22 @@ def test_an_interruption_keeps_everything_and_says_how_to_go_on(
     assert same_weights(out, tmp_path / "whole")
 
 
+@pytest.mark.parametrize("more", ["", "--resume"])
+def test_an_interruption_before_the_first_epoch_advises_the_same_command(
+    data, tmp_path, monkeypatch, capsys, more
+):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiment, "setup", stop)
+    out = tmp_path / "run"
+    assert train(data, out, more) == 130
+    (message,) = capsys.readouterr().err.splitlines()
+    assert message.endswith(f"kept in {out}: 0; give the same command again")
+    monkeypatch.undo()
+    assert train(data, out, f"{more} --epochs 1") == 0
+
+
 def test_nan_ends_with_status_4_and_keeps_the_epochs_before(
     data, tmp_path, monkeypatch, in_epoch, capsys
 ):
@@ -338,8 +354,29 @@ def test_an_odd_checkpoint_ends_in_a_sentence(finished, tmp_path, capsys, place,
     torch.save(content, out / "last.pt")
     before = (out / "best.pt").read_bytes()
     capsys.readouterr()
-    assert_one_line(go_on(out, "--epochs 4"), capsys, r"error: .*last\.pt")
+    assert_one_line(go_on(out, "--epochs 4"), capsys, r"error: .*(last\.pt|checkpoint)")
     assert (out / "best.pt").read_bytes() == before
+
+
+NO_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried"),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9"),
+]
+
+
+@pytest.mark.parametrize("error", NO_MEMORY, ids=str)
+def test_too_little_memory_is_no_fault_of_the_checkpoint(
+    finished, monkeypatch, capsys, error
+):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(torch.optim.AdamW, "load_state_dict", fail)
+    capsys.readouterr()
+    assert go_on(finished, "--epochs 4") == 3
+    (message,) = capsys.readouterr().err.splitlines()
+    assert message.startswith("error: there is too little memory")
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -446,7 +483,7 @@ def test_log_and_checkpoint_tell_the_same_count(
 
 NAMES_OF_RUNS = ("first", "run", "new")
 BAD_WEIGHTS = {
-    "--weights nowhere": "nowhere does not exist",
+    "--weights nowhere": "nowhere is no file",
     "--weights FIRST --hidden-units 8": "best.pt holds the weights of another model",
     "--weights FIRST --model tinyvgg": "best.pt holds the weights of another model",
     "--weights FIRST/last.pt": "last.pt holds",
@@ -517,7 +554,7 @@ def test_a_rare_class_counts_with_balanced_weights(tmp_path, capsys):
     assert train(data, tmp_path / "plain", STILL) == 0
     printed = capsys.readouterr().out
     assert "largest class 0.900" in printed and "balanced 0.500" in printed
-    assert "no better than guessing: try --class-weights balanced" in printed
+    assert "hardly better than guessing: try --class-weights balanced" in printed
     balanced = f"{STILL} --class-weights balanced"
     assert train(data, tmp_path / "weighted", balanced) == 0
     assert "try --class-weights" not in capsys.readouterr().out
@@ -773,6 +810,9 @@ def test_checkpoints_that_do_not_fit(tmp_path):
     with pytest.raises(ValueError, match=r"\['model'\], but \['model', 'optimizer'\]"):
         states.restore_checkpoint(path, content, parts)
     assert same(before, other.state_dict())
+    parts = {"model": model}
+    with pytest.raises(ValueError, match="^the checkpoint is of another kind"):
+        states.restore_checkpoint("library.pt", content | {"random": {}}, parts)
     path = save_model(model, tmp_path, "weights.pt")
     with pytest.raises(ValueError, match=r"weights.pt is no checkpoint.*last.pt"):
         states.read_checkpoint(path)

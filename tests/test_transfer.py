@@ -140,6 +140,20 @@ def test_more_blocks_than_there_are(count):
         unfreeze_last(get_model("resnet18"), count)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_single_layer_is_a_block(count):
+    layers = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 8, 3)
+    body, head = nn.Sequential(*layers), nn.Linear(8, 2)
+    model = nn.Sequential(freeze(body), nn.Flatten(), head)
+    if count > 2:
+        with pytest.raises(ValueError, match="unfreeze is 3, but .* has 2 blocks"):
+            unfreeze_last(model, count)
+        return
+    unfreeze_last(model, count)
+    free = [layers[place].weight.requires_grad for place in (0, 1, 3)]
+    assert free == [count == 2, False, True] and head.weight.requires_grad
+
+
 @pytest.mark.parametrize("name", ["effnet_lite0", "effnetb2"])
 def test_a_config_says_how_many_blocks_are_free(name, b2_in_the_cache):
     frozen, freed = (
@@ -184,13 +198,22 @@ def test_b2_without_weights_says_where_they_are(torch_cache):
     assert f"put the file into {torch_cache};" in str(caught.value)
 
 
+B2_FILE = EfficientNet_B2_Weights.DEFAULT.url.rpartition("/")[2]
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>Log in first</html>"])
+def test_b2_with_a_damaged_file_in_the_cache_says_so(torch_cache, content):
+    (torch_cache / B2_FILE).write_bytes(content)
+    with pytest.raises(OSError, match=f"(?s)cannot be fetched .*{B2_FILE} where"):
+        create_effnetb2_model(3, "cpu")
+
+
 @pytest.fixture
 def b2_in_the_cache(torch_cache):
     """EfficientNet-B2 with weights that are in the cache as if they were published."""
     torch.manual_seed(0)
     model = efficientnet_b2()
-    name = EfficientNet_B2_Weights.DEFAULT.url.rpartition("/")[2]
-    torch.save(model.state_dict(), torch_cache / name)
+    torch.save(model.state_dict(), torch_cache / B2_FILE)
     return model.eval()
 
 

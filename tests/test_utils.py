@@ -78,6 +78,12 @@ def test_get_device_on_every_machine(free_choice, monkeypatch, best):
     assert get_device() == torch.device("meta")
 
 
+@pytest.mark.parametrize("name", ["hpu", "privateuseone"])
+def test_get_device_refuses_what_torch_has_no_module_for(name):
+    with pytest.raises(ValueError, match=f"device is '{name}': choose .*, or cpu"):
+        get_device(name)
+
+
 @pytest.fixture
 def found_determinism(monkeypatch):
     """Put PyTorch's settings back as they were."""
