@@ -73,7 +73,7 @@ class Config:
         mlp_dim: vit: hidden units of a block's MLP
         precision: fp32, bf16, fp16 or bf16_weights
         accumulate: micro-batches per step: less memory; equal gradients, except with a
-            batch norm in training
+            batch norm or dropout in training
         compile: compile the model first; pays in long trainings
         tracker: none, tensorboard, wandb (offline) or mlflow
         max_pixels: pictures that are larger are refused

@@ -115,7 +115,7 @@ def build_demo(
         predictor.save(made)
         model = Predictor.load(made).model  # none of its classes is a notebook's
         paths = {type(part).__module__.partition(".") for part in model.modules()}
-        names = {"app", "predictions", "data_setup"}  # networks imports the last late
+        names = {"app", "predictions"}
         names |= {module for top, _, module in paths if top == package.name}
         modules, outside = modules_needed(package, names)
         facts = {

@@ -110,7 +110,9 @@ def check_batch_split(
     Also if it would have none to validate on.
     """
     batches, last = divmod(train_size, batch_size)
-    smallest = last if last > 1 or not batches else batch_size  # a lone last joins it
+    smallest = last if last > 1 or not batches else batch_size
+    if batches == last == 1:  # a lone last picture joins the only batch
+        smallest = train_size
     if min(smallest, valid_size) < group.size:
         raise ValueError(
             f"an epoch's smallest batch has {smallest} pictures, valid has "

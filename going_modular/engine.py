@@ -226,7 +226,8 @@ def predict(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (logits (N, K), labels (N,)) for a dataloader, in its order, on the CPU.
 
-    The model is in evaluation mode meanwhile. Errors are those of ``test_step``.
+    The model is in evaluation mode meanwhile. Errors are those
+    of ``test_step``, but the labels are not looked at.
     """
     check_device(model, device)
     batches, inverse = [], None

@@ -103,7 +103,8 @@ def setup(
 
     Raises:
         OSError, ValueError: as ``load_folders`` and ``load_weights``; ValueError also
-            if there is no such name or device, or sizes fit no model or memory.
+            if there is no such name or device, sizes fit no model or memory, unfreeze
+            is too high, or the machine cannot compile.
     """
     device = get_device(device)
     network, model = blueprint(config)  # a mistake is found before pictures are read

@@ -183,8 +183,8 @@ def create_effnetb2_model(
         seed: for torch, set before the head is made; None leaves torch's as it is.
 
     Raises:
-        OSError: if the weights are neither in torch's cache nor can be downloaded; it
-            says where to get them and where to put them.
+        OSError: if the weights in torch's cache are damaged, or none are there and
+            they cannot be downloaded; it says where to get and where to put them.
     """
     weights = EfficientNet_B2_Weights.DEFAULT
     try:

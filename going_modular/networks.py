@@ -61,7 +61,7 @@ def pretrained_torchvision(name: str, config: Config, num_classes: int) -> Any:
     config.weights follow.
 
     Raises:
-        ValueError: if the file is damaged, or would run code.
+        ValueError: if the file is damaged or would run code, or unfreeze is too high.
     """
     import torch
     from torchvision import models

@@ -53,7 +53,8 @@ def export_onnx(
         metadata: texts that the file shall keep, by name.
 
     Raises:
-        ValueError: if no file computes what the model does, for any B.
+        ValueError: if no file computes what the model does, for any B, or a package
+            is missing.
         OSError: as ``whole_file``.
     """
     model = copy.deepcopy(model).cpu().eval()
@@ -63,7 +64,7 @@ def export_onnx(
 
         content = torch.onnx.export(
             model,
-            (torch.zeros(2, *shape),),  # a batch of 1 would be taken for a constant
+            (torch.zeros(2, *shape),),  # a batch of 1 may be taken for a constant
             verbose=False,
             input_names=["images"],
             output_names=["logits"],

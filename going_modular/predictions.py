@@ -124,7 +124,7 @@ class Predictor:
         unsure_below: the page says "not sure" where the highest probability is below.
 
     Raises:
-        ValueError: if that is no probability.
+        ValueError: if that is no probability, or transform and config are both None.
     """
 
     def __init__(

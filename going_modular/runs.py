@@ -100,7 +100,7 @@ def read_run(folder: str | Path) -> Run:
             {name: math.nan if value is None else value for name, value in row.items()}
             for row in map(json.loads, lines)
         ]
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{path} is damaged ({error}): take it from a copy, or run the experiment "
             "again"

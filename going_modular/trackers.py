@@ -159,6 +159,7 @@ class Tracker:
 
     Raises:
         ValueError: if there is no such tracker.
+        OSError: if the folder cannot be made.
     """
 
     def __init__(

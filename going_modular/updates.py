@@ -22,6 +22,9 @@ def choose_loss(
         config: its class_weights and label_smoothing count.
         counts: training pictures of each class, for balanced weights.
         device: where the logits are.
+
+    Raises:
+        ValueError: if the weights are to be balanced and there are no counts.
     """
     smoothing = config.label_smoothing
     if config.class_weights == "none":

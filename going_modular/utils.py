@@ -20,7 +20,7 @@ def describe(tensor: torch.Tensor) -> str:
 
     Raises:
         TypeError: if it is not a tensor.
-        RuntimeError: if it is sparse, for PyTorch then counts no bytes.
+        RuntimeError: if it is sparse in COO format, where PyTorch counts no bytes.
     """
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(
@@ -134,7 +134,8 @@ def check_device(
 ) -> None:
     """Raise ValueError unless the model's parameters are on ``device``.
 
-    Or, with an optimizer, if that leaves out what the model should learn.
+    Or, with an optimizer, if it holds nothing that the model can learn, or parameters
+    of another model in place of some.
     """
     wanted, own = torch.device(device), set(model.parameters())
     for found in {parameter.device for parameter in own}:
@@ -217,7 +218,7 @@ def check_memory(model: nn.Module) -> None:
     Args:
         model: may be on the device meta.
     """
-    # each weight has a gradient, and two means of AdamW's
+    # as if all learned: each weight with a gradient, and two means of AdamW's
     needed = 4 * sum(weight.nbytes for weight in model.parameters())
     with contextlib.suppress(AttributeError):  # Windows does not say
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
