@@ -116,7 +116,7 @@ def decode(picture: Image.Image, max_pixels: int) -> Image.Image:
     """Return an opened picture in RGB.
 
     Raises:
-        RefusedPicture: if it is too large, or would take too long.
+        RefusedPicture: if it is too large, or would take too long; as ``as_gray``.
     """
     if picture.width * picture.height > max_pixels:
         raise RefusedPicture(
@@ -157,7 +157,7 @@ def read_picture(
     Raises:
         FileNotFoundError: if there is no file.
         OSError: if it may not be read.
-        ValueError: if it is none of FORMATS, damaged, too large, or takes too long.
+        ValueError: if a file is none of FORMATS, or damaged, too large or too slow.
     """
     if isinstance(source, str | os.PathLike):
         if not os.path.isfile(source):

@@ -53,7 +53,7 @@ def rank_classes(
     if not isinstance(image, torch.Tensor):
         raise ValueError(
             f"the transform gave a {type(image).__name__}, not a tensor: end it with "
-            "PILToTensor and ToDtype(float32)"
+            "PILToTensor and ToDtype(float32, scale=True)"
         )
     device = next(model.parameters(), image).device
     with torch.inference_mode():  # (1, C, H, W) -> (1, K)
