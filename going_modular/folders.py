@@ -51,9 +51,8 @@ def find_splits(data: str | Path) -> dict[str, Path]:
     """
     folder = Path(data).expanduser()
     if not folder.is_dir():
-        archive = Path(f"{str(folder).removesuffix('.zip')}.zip")
-        if folder.suffix.lower() == ".zip":  # or .ZIP
-            archive = folder
+        is_zip = folder.suffix.lower() == ".zip"
+        archive = folder if is_zip else Path(f"{folder}.zip")
         if not archive.is_file():
             raise missing("folder", folder)
         folder = unpack(archive, archive.with_suffix(""))

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from going_modular.config import Config, read_config
+from going_modular.config import Config, read_config, run_files
 
 
 def best_row(rows: list[dict], class_weights: str = "none") -> dict:
@@ -91,8 +91,7 @@ def read_run(folder: str | Path) -> Run:
         ValueError: if a file of it is damaged.
     """
     config, _ = read_config(folder)
-    folder = Path(folder)
-    folder = folder.parent if folder.is_file() else folder  # as read_config does
+    folder, _ = run_files(folder)
     path = folder / "metrics.jsonl"
     try:
         lines = path.read_bytes().splitlines() if path.exists() else []

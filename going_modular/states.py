@@ -3,6 +3,7 @@
 
 import contextlib
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,8 +100,8 @@ def understood() -> Iterator[None]:
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as e:
-        if "memory" in str(e):  # there is too little, which is no fault of the file's
-            raise
+        if isinstance(e, RuntimeError) and re.search(r"(of|ate|enough) memory", str(e)):
+            raise  # there is too little, which is no fault of the file's
         raise ValueError(
             f"the checkpoint is of another kind of training ({e}): choose another --out"
         ) from None

@@ -77,10 +77,11 @@ def open_wandb(folder: Path, config: Config, address: str) -> SimpleNamespace:
     def log_figure(name: str, figure: Any, step: int) -> None:
         log(name, wandb.Image(figure), step)
 
-    def finish(last: dict[str, float], failed: bool) -> None:
-        run.finish(exit_code=int(failed))
-
-    return SimpleNamespace(log=log, log_figure=log_figure, finish=finish)
+    return SimpleNamespace(
+        log=log,
+        log_figure=log_figure,
+        finish=lambda last, failed: run.finish(exit_code=int(failed)),
+    )
 
 
 def mlflow_client(log_dir: str | Path, address: str = "") -> Any:

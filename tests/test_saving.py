@@ -24,7 +24,12 @@ from going_modular.checkpoints import (
     write_json,
 )
 from going_modular.distributed import raise_lost
-from going_modular.states import read_checkpoint, restore_checkpoint, save_checkpoint
+from going_modular.states import (
+    read_checkpoint,
+    restore_checkpoint,
+    save_checkpoint,
+    understood,
+)
 from going_modular.utils import load_model, save_model
 
 
@@ -659,3 +664,20 @@ def test_json_files_are_always_valid(tmp_path, content):
     for name, value in flat(content).items():
         is_number = isinstance(value, float) and not math.isfinite(value)
         assert found[name] == (None if is_number else value)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (KeyError("memory"), ValueError),
+        (
+            RuntimeError("several elements refer to a single memory location"),
+            ValueError,
+        ),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), RuntimeError),
+        (torch.OutOfMemoryError("CUDA out of memory."), RuntimeError),
+    ],
+)
+def test_only_a_lack_of_memory_is_no_fault_of_a_checkpoint(error, kind):
+    with pytest.raises(kind), understood():
+        raise error

@@ -63,7 +63,22 @@ def convolve(images, weight, bias):
             out[:, :, i, j] = (window * weight).sum(dim=(2, 3, 4)) + bias
     return out
 """
-
+LOOPS = """\
+def convolve(images, weight, bias):
+    B, C, H, W = images.shape
+    out, _, K, _ = weight.shape
+    h, w = H - K + 1, W - K + 1
+    result = torch.zeros(B, out, h, w, dtype=images.dtype)
+    for n in range(B):
+        for o in range(out):
+            for c in range(C):
+                for a in range(K):
+                    for b in range(K):
+                        part = images[n, c, a : a + h, b : b + w]
+                        result[n, o] += part * weight[o, c, a, b]
+            result[n, o] += bias[o]
+    return result
+"""
 WRONG = {
     "03.1": [
         # shuffled only inside each batch
@@ -293,40 +308,9 @@ def convolve(images, weight, bias):
             result = result + (part[:, None] * weight[:, :, a, b, None, None]).sum(dim=2)
     return result
 """,
-        # loops over everything but the pixels
-        """\
-def convolve(images, weight, bias):
-    B, C, H, W = images.shape
-    out, _, K, _ = weight.shape
-    h, w = H - K + 1, W - K + 1
-    result = torch.zeros(B, out, h, w, dtype=images.dtype)
-    for n in range(B):
-        for o in range(out):
-            for c in range(C):
-                for a in range(K):
-                    for b in range(K):
-                        part = images[n, c, a : a + h, b : b + w]
-                        result[n, o] += part * weight[o, c, a, b]
-            result[n, o] += bias[o]
-    return result
-""",
-        # the same, with single numbers of the kernels
-        """\
-def convolve(images, weight, bias):
-    B, C, H, W = images.shape
-    out, _, K, _ = weight.shape
-    h, w = H - K + 1, W - K + 1
-    result = torch.zeros(B, out, h, w, dtype=images.dtype)
-    for n in range(B):
-        for o in range(out):
-            for c in range(C):
-                for a in range(K):
-                    for b in range(K):
-                        part = images[n, c, a : a + h, b : b + w]
-                        result[n, o] += part * weight[o, c, a, b].item()
-            result[n, o] += bias[o].item()
-    return result
-""",
+        # loops over everything but the pixels, and with single numbers of the kernels
+        LOOPS,
+        changed(LOOPS, ("weight[o, c, a, b]", "weight[o, c, a, b].item()"), ("bias[o]", "bias[o].item()")),
         "def convolve(images, weight, bias):\n    B, C, H, W = images.shape\n    K = weight.shape[-1]\n"
         "    columns = F.unfold(images, K)\n    maps = weight.flatten(1) @ columns + bias[:, None]\n"
         "    return maps.reshape(B, len(weight), H - K + 1, W - K + 1)",
